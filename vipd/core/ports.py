@@ -1,0 +1,149 @@
+"""The edges of the core: one small protocol for each adapter.
+
+The agent knows adapters by these alone.  The real ones live in ``vipd.kube``, ``vipd.link``, ``vipd.announce``
+and ``vipd.aws``.  Every call ends within the time it was given; none raises for an answer that
+the other side may give (outcomes are values), only for misuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from vipd.core.model import (
+    Address,
+    Assigned,
+    BorneAddress,
+    CallFailed,
+    Eni,
+    LeaseAbsent,
+    LeaseDraft,
+    LeaseView,
+    LinkState,
+    Mapped,
+    ReadOutcome,
+    Vip,
+    WriteOutcome,
+)
+
+
+class Clock(Protocol):
+    """Time as the election knows it."""
+
+    def now(self) -> float:
+        """Seconds on CLOCK_BOOTTIME, which goes on while the guest is suspended."""
+
+    def wall(self) -> datetime:
+        """The wall clock in UTC: for the wire and for people, never compared."""
+
+
+class LeaseStore(Protocol):
+    """One Lease in the Kubernetes API."""
+
+    async def read(self, *, timeout_s: float) -> ReadOutcome:
+        """A quorum read (no resourceVersion=0)."""
+
+    async def create(self, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
+        """Create it; Conflict where it exists by now."""
+
+    async def replace(self, base: LeaseView, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
+        """Compare-and-swap on ``base``: the write bears its resourceVersion *and* its uid."""
+
+    def watch(self) -> AsyncIterator[LeaseView | LeaseAbsent | CallFailed]:
+        """What becomes of the Lease, for ever: first as it is (a read), then each change.
+
+        Broken streams are taken up again by the adapter (with backoff, with a new read where the version is
+        gone); each failure to do so is reported as CallFailed.  Closing the iterator ends it.
+        """
+
+    def rewatch(self) -> None:
+        """Drop the present stream and connect anew: it was found half-open."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGone:
+    """An address left an interface, by anybody's hand or at the end of its lifetime."""
+
+    address: Address
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """An interface changed its state; ``link`` is None when it is gone."""
+
+    name: str
+    link: LinkState | None
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorResync:
+    """Events were lost (ENOBUFS) or the monitor started anew: look at the kernel again."""
+
+
+LinkEvent = AddressGone | LinkChanged | MonitorResync
+
+
+class Kernel(Protocol):
+    """Addresses and links of this network namespace."""
+
+    async def put(self, vip: Vip, *, valid_s: int) -> None:
+        """Add the address or refresh its lifetime (``valid_s`` >= 1 whole seconds).  Raises LinkError."""
+
+    async def remove(self, vip: Vip) -> bool:
+        """Remove the address from its interface; False where it was not there.  Raises LinkError."""
+
+    async def borne(self) -> Sequence[BorneAddress]:
+        """Every address of this namespace that bears vipd's protocol number."""
+
+    async def link(self, name: str) -> LinkState | None:
+        """The interface's state; None where there is none of that name."""
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """Changes as the kernel tells them (netlink, no polling), for ever; the first one is MonitorResync."""
+
+    async def close(self) -> None:
+        """Give back the sockets."""
+
+
+class Announcer(Protocol):
+    """Gratuitous ARP and unsolicited NA."""
+
+    def announce(self, vip: Vip, link: LinkState) -> None:
+        """Send one round at once: for IPv4 a GARP request and a reply, for IPv6 an NA.  Raises AnnounceError."""
+
+    def close(self) -> None:
+        """Give back the sockets."""
+
+
+class MappingReader(Protocol):
+    """Where the VPC maps addresses, as this node can see it."""
+
+    async def read(
+        self, eni: Eni, addresses: Sequence[Address], *, timeout_s: float
+    ) -> Mapping[Address, Mapped]:
+        """One reading for each address; UNKNOWN for all where the source is silent."""
+
+
+class Mover(Protocol):
+    """Maps addresses to an ENI of this node."""
+
+    async def assign(
+        self,
+        eni: Eni,
+        addresses: Sequence[Address],
+        *,
+        right_until: Callable[[], float],
+        previous: frozenset[str] = frozenset(),
+    ) -> Sequence[Assigned]:
+        """One unconditional attempt for all addresses; one outcome each.
+
+        ``right_until`` gives the moment (CLOCK_BOOTTIME) at which the right to act ends; it may move on while the
+        call is under way.  No request is sent after it, none is waited for beyond it.  ``previous``: ENIs of the
+        previous tenure, where an IPv6 address is looked for first and given back to when this ENI is refused.
+        """
+
+    async def close(self) -> None:
+        """Let the worker threads go; does not wait for requests under way."""
