@@ -121,9 +121,7 @@ class Announcer(Protocol):
 class MappingReader(Protocol):
     """Where the VPC maps addresses, as this node can see it."""
 
-    async def read(
-        self, eni: Eni, addresses: Sequence[Address], *, timeout_s: float
-    ) -> Mapping[Address, Mapped]:
+    async def read(self, eni: Eni, addresses: Sequence[Address], *, timeout_s: float) -> Mapping[Address, Mapped]:
         """One reading for each address; UNKNOWN for all where the source is silent."""
 
 
