@@ -96,17 +96,17 @@ class LeaseView:
         return (self.holder, self.transitions, self.renew_time)
 
     def newer_than(self, other: LeaseView | None) -> bool:
-        """Whether this reading replaces ``other``.
+        """Whether this reading was made of a later state than ``other``.
 
-        Another uid is another object.  Within one object resourceVersions grow; they are compared as
-        integers (KEP-5504), and where they are no integers any different one counts as newer.
+        resourceVersions are revisions of one store and grow, over deletions too; they are compared as integers
+        (KEP-5504).  Where they are no integers, any other version or object counts as newer.
         """
-        if other is None or other.uid != self.uid:
+        if other is None:
             return True
         mine, theirs = self.resource_version, other.resource_version
         if mine.isdigit() and theirs.isdigit():
             return int(mine) > int(theirs)
-        return mine != theirs
+        return mine != theirs or self.uid != other.uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,191 @@
+"""The loop: events in, ``decide``, effects out.  One asyncio loop, nothing in it blocks.
+
+The same class runs in production, in the lab (real kernel and sockets) and under test on other adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from vipd.agent.clock import JumpDetector
+from vipd.agent.hands import Hands
+from vipd.core import election
+from vipd.core.messages import (
+    AddressLost,
+    Announce,
+    AssignEni,
+    Begin,
+    Changed,
+    ClockJumped,
+    Effect,
+    Event,
+    Exit,
+    LeaseWatched,
+    LinkSeen,
+    Note,
+    PutAddresses,
+    ReadLease,
+    ReadMapping,
+    Reconfigured,
+    RemoveAddresses,
+    Rewatch,
+    StopAsked,
+    Woke,
+    WriteLease,
+)
+from vipd.core.ports import AddressGone, LinkChanged, LinkEvent
+from vipd.core.settings import ElectionConfig
+from vipd.core.state import State
+
+log = logging.getLogger("vipd.agent")
+
+
+class Witness(Protocol):
+    """Is told of what the election did; must not block."""
+
+    def changed(self, state: State, change: Changed) -> None:
+        """A state was left for another."""
+
+    def noted(self, state: State, note: Note) -> None:
+        """Something people should see."""
+
+    def stepped(self, state: State, now: float) -> None:
+        """After each event."""
+
+
+class Agent:
+    """One member of one VIP group."""
+
+    def __init__(self, config: ElectionConfig, hands: Hands, witness: Witness) -> None:
+        self.state = election.initial(config)
+        self._hands = hands
+        self._witness = witness
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._timer: asyncio.TimerHandle | None = None
+        self._jumps = JumpDetector()
+        self._exit_code: int | None = None
+
+    # --------------------------------------------------------------------------------------- orders
+
+    def stop(self) -> None:
+        """Leave: hand over what is held, then end ``run``."""
+        self._events.put_nowait(StopAsked())
+
+    def reconfigure(self, config: ElectionConfig) -> None:
+        """Take over a new priority, duration, interval or grace period."""
+        self._events.put_nowait(Reconfigured(config=config))
+
+    # ----------------------------------------------------------------------------------------- loop
+
+    async def run(self) -> int:
+        """Take part until told to stop; returns the exit code."""
+        hands = self._hands
+        hands.start(self._events.put_nowait, lambda: self.state.holder.right_until)
+        await self._look_at_links()
+        wanted = {(vip.address, vip.interface) for vip in hands.vips}
+        borne = await hands.kernel.borne()
+        left_over = frozenset(b.vip.address for b in borne if (b.vip.address, b.vip.interface) in wanted)
+        seen = self._link_seen()
+        self._step(Begin(left_over=left_over, link_up=seen.up))
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch())
+            links = group.create_task(self._follow_links())
+            while self._exit_code is None:
+                self._step(await self._events.get())
+            watch.cancel()
+            links.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        await hands.close()
+        return self._exit_code
+
+    def _step(self, event: Event) -> None:
+        now = self._hands.clock.now()
+        if self._jumps.jumped(now, self._hands.clock.wall()):
+            self._apply(ClockJumped(), now)
+        self._apply(event, now)
+        self._arm(now)
+        self._witness.stepped(self.state, now)
+
+    def _apply(self, event: Event, now: float) -> None:
+        self.state, effects = election.decide(self.state, event, now)
+        if effects and log.isEnabledFor(logging.DEBUG):
+            log.debug("%s -> %s", event, effects)
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _arm(self, now: float) -> None:
+        """One timer, set anew after each event."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.state.wake_at is not None:
+            delay = max(0.0, self.state.wake_at - now)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._events.put_nowait, Woke())
+
+    def _carry_out(self, effect: Effect) -> None:
+        hands = self._hands
+        match effect:
+            case ReadLease():
+                hands.read_lease(effect)
+            case WriteLease():
+                hands.write_lease(effect)
+            case Rewatch():
+                hands.store.rewatch()
+            case PutAddresses():
+                hands.put_addresses(effect)
+            case RemoveAddresses():
+                hands.remove_addresses(effect)
+            case Announce():
+                hands.announce()
+            case AssignEni():
+                hands.assign_eni(effect)
+            case ReadMapping():
+                hands.read_mapping()
+            case Changed():
+                self._witness.changed(self.state, effect)
+            case Note():
+                self._witness.noted(self.state, effect)
+            case Exit():
+                self._exit_code = effect.code
+
+    # ---------------------------------------------------------------------------------- what arrives
+
+    async def _watch(self) -> None:
+        async for outcome in self._hands.store.watch():
+            self._events.put_nowait(LeaseWatched(outcome=outcome))
+
+    async def _follow_links(self) -> None:
+        async for event in self._hands.kernel.events():
+            await self._on_link_event(event)
+
+    async def _on_link_event(self, event: LinkEvent) -> None:
+        hands = self._hands
+        if isinstance(event, AddressGone):
+            if any(vip.address == event.address and vip.interface == event.interface for vip in hands.vips):
+                self._events.put_nowait(AddressLost(address=event.address))
+        elif isinstance(event, LinkChanged):
+            if any(vip.interface == event.name for vip in hands.vips):
+                hands.links[event.name] = event.link
+                self._events.put_nowait(self._link_seen())
+        else:
+            await self._look_at_links()
+            self._events.put_nowait(self._link_seen())
+            there = {(b.vip.address, b.vip.interface) for b in await hands.kernel.borne()}
+            for vip in hands.vips:
+                if (vip.address, vip.interface) not in there:
+                    self._events.put_nowait(AddressLost(address=vip.address))
+
+    async def _look_at_links(self) -> None:
+        for name in {vip.interface for vip in self._hands.vips}:
+            self._hands.links[name] = await self._hands.kernel.link(name)
+
+    def _link_seen(self) -> LinkSeen:
+        for name, link in self._hands.links.items():
+            if link is None:
+                return LinkSeen(up=False, detail=f"interface {name} is gone")
+            if not link.up:
+                return LinkSeen(up=False, detail=f"interface {name} is down")
+        return LinkSeen(up=True)

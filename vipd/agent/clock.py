@@ -1,0 +1,34 @@
+"""The clocks of this machine."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """CLOCK_BOOTTIME for decisions (it goes on while the guest is suspended), the wall clock for the wire."""
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class JumpDetector:
+    """Notices that the wall clock and CLOCK_BOOTTIME disagree about how much time went by.
+
+    A snapshot that is resumed, or a hypervisor that stops a guest, may stop CLOCK_BOOTTIME too; the wall clock is
+    put right afterwards.  A step by NTP looks the same and costs one read of the Lease.
+    """
+
+    def __init__(self, *, tolerance_s: float = 1.0) -> None:
+        self._tolerance_s = tolerance_s
+        self._offset: float | None = None
+
+    def jumped(self, now: float, wall: datetime) -> bool:
+        """Call it regularly; True once for each jump of more than the tolerance."""
+        offset = wall.timestamp() - now
+        before, self._offset = self._offset, offset
+        return before is not None and abs(offset - before) > self._tolerance_s

@@ -1,0 +1,210 @@
+"""Carries out what the core asks for, and posts the answers back as events.
+
+Nothing here decides.  Kernel operations run one after the other in the order asked; Lease, EC2 and IMDS calls run
+beside each other, so that a renewal never waits for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from vipd.core.messages import (
+    AddressesPut,
+    AddressesRemoved,
+    AssignEni,
+    EniAnswered,
+    Event,
+    LeaseRead,
+    LeaseWrote,
+    MappingSeen,
+    PutAddresses,
+    ReadLease,
+    RemoveAddresses,
+    WriteLease,
+)
+from vipd.core.model import Address, Assigned, Eni, LinkState, Mapped, Vip
+from vipd.core.ports import Announcer, Clock, Kernel, LeaseStore, MappingReader, Mover
+from vipd.errors import AnnounceError, LinkError
+from vipd.observe.metrics import Metrics
+
+log = logging.getLogger("vipd.hands")
+
+MAPPING_TIMEOUT_S = 1.0
+"""IMDS is link-local and answers in milliseconds; a whole second is silence."""
+
+
+class Hands:
+    """The effects, on real or simulated adapters."""
+
+    def __init__(
+        self,
+        vips: Sequence[Vip],
+        *,
+        clock: Clock,
+        store: LeaseStore,
+        kernel: Kernel,
+        announcer: Announcer,
+        metrics: Metrics,
+        enis: Mapping[str, Eni] | None = None,
+        reader: MappingReader | None = None,
+        mover: Mover | None = None,
+    ) -> None:
+        """``enis``: the ENI of each VIP interface; empty, with no reader and mover, where none is managed."""
+        self.vips = tuple(vips)
+        self.clock = clock
+        self.store = store
+        self.kernel = kernel
+        self.links: dict[str, LinkState | None] = {}
+        self.right_until: Callable[[], float] = lambda: float("-inf")
+        self._announcer = announcer
+        self._metrics = metrics
+        self._enis = dict(enis or {})
+        self._reader = reader
+        self._mover = mover
+        self._post: Callable[[Event], None] = lambda event: None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._kernel_jobs: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
+
+    def start(self, post: Callable[[Event], None], right_until: Callable[[], float]) -> None:
+        """Begin to take effects; answers go to ``post``."""
+        self._post = post
+        self.right_until = right_until
+        self._spawn(self._kernel_worker())
+
+    async def close(self) -> None:
+        """Stop everything that is under way; kernel operations already asked for are finished first."""
+        await asyncio.wait_for(self._kernel_jobs.join(), 2.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("an effect failed in a way it must not", exc_info=task.exception())
+
+    # ---------------------------------------------------------------------------------------- Lease
+
+    def read_lease(self, effect: ReadLease) -> None:
+        self._spawn(self._read_lease(effect))
+
+    async def _read_lease(self, effect: ReadLease) -> None:
+        sent_at = self.clock.now()
+        outcome = await self.store.read(timeout_s=effect.timeout_s)
+        self._post(LeaseRead(outcome=outcome, sent_at=sent_at))
+
+    def write_lease(self, effect: WriteLease) -> None:
+        self._spawn(self._write_lease(effect))
+
+    async def _write_lease(self, effect: WriteLease) -> None:
+        sent_at = self.clock.now()
+        if effect.base is None:
+            outcome = await self.store.create(effect.draft, timeout_s=effect.timeout_s)
+        else:
+            outcome = await self.store.replace(effect.base, effect.draft, timeout_s=effect.timeout_s)
+        self._metrics.lease_write(effect.kind.value, outcome, self.clock.now() - sent_at)
+        self._post(LeaseWrote(kind=effect.kind, outcome=outcome, sent_at=sent_at))
+
+    # --------------------------------------------------------------------------------------- kernel
+
+    async def _kernel_worker(self) -> None:
+        while True:
+            job = await self._kernel_jobs.get()
+            try:
+                await job
+            finally:
+                self._kernel_jobs.task_done()
+
+    def put_addresses(self, effect: PutAddresses) -> None:
+        self._kernel_jobs.put_nowait(self._put_addresses(effect))
+
+    async def _put_addresses(self, effect: PutAddresses) -> None:
+        borne: set[Address] = set()
+        failures: list[str] = []
+        for vip in self.vips:
+            try:
+                await self.kernel.put(vip, valid_s=effect.valid_s)
+                borne.add(vip.address)
+                if effect.not_after is not None and self.clock.now() > effect.not_after:
+                    # The send stalled past the end of the right, and `replace` re-adds what had expired.
+                    await self.kernel.remove(vip)
+                    borne.discard(vip.address)
+                    failures.append(f"{vip}: the right to bear it ended meanwhile")
+            except LinkError as error:
+                failures.append(str(error))
+        self._post(AddressesPut(borne=frozenset(borne), failure="; ".join(failures)))
+
+    def remove_addresses(self, effect: RemoveAddresses) -> None:
+        self._kernel_jobs.put_nowait(self._remove_addresses())
+
+    async def _remove_addresses(self) -> None:
+        failures: list[str] = []
+        for vip in self.vips:
+            try:
+                await self.kernel.remove(vip)
+            except LinkError as error:
+                failures.append(str(error))
+        self._post(AddressesRemoved(failure="; ".join(failures)))
+
+    # ------------------------------------------------------------------------------------- announce
+
+    def announce(self) -> None:
+        """One round for every VIP, at once; a failure is logged and the next round comes anyway."""
+        for vip in self.vips:
+            link = self.links.get(vip.interface)
+            if link is None:
+                continue
+            try:
+                self._announcer.announce(vip, link)
+                self._metrics.announced("garp" if vip.address.version == 4 else "na")
+            except AnnounceError as error:
+                log.warning("announcement failed: %s", error)
+
+    # ------------------------------------------------------------------------------------------ ENI
+
+    def assign_eni(self, effect: AssignEni) -> None:
+        self._spawn(self._assign_eni(effect))
+
+    async def _assign_eni(self, effect: AssignEni) -> None:
+        if self._mover is None:
+            raise AssertionError("asked to move a mapping where no ENI is managed")
+        mover, sent_at = self._mover, self.clock.now()
+
+        async def one(eni: Eni, addresses: Sequence[Address]) -> Sequence[Assigned]:
+            return await mover.assign(eni, addresses, right_until=self.right_until, previous=effect.previous)
+
+        answers = await asyncio.gather(*(one(eni, a) for eni, a in self._by_eni(effect.addresses)))
+        results = tuple(result for answer in answers for result in answer)
+        self._metrics.assigned(results, self.clock.now() - sent_at)
+        self._post(EniAnswered(key=effect.key, results=results, sent_at=sent_at))
+
+    def read_mapping(self) -> None:
+        self._spawn(self._read_mapping())
+
+    async def _read_mapping(self) -> None:
+        if self._reader is None:
+            raise AssertionError("asked for a mapping where no ENI is managed")
+        reader, asked_at = self._reader, self.clock.now()
+        groups = self._by_eni([vip.address for vip in self.vips])
+        answers = await asyncio.gather(*(reader.read(eni, a, timeout_s=MAPPING_TIMEOUT_S) for eni, a in groups))
+        mapping: dict[Address, Mapped] = {}
+        for answer in answers:
+            mapping.update(answer)
+        self._metrics.mapping_read(mapping)
+        self._post(MappingSeen(mapping=mapping, asked_at=asked_at))
+
+    def _by_eni(self, addresses: Sequence[Address]) -> list[tuple[Eni, list[Address]]]:
+        groups: dict[str, tuple[Eni, list[Address]]] = {}
+        for vip in self.vips:
+            if vip.address in addresses:
+                eni = self._enis[vip.interface]
+                groups.setdefault(eni.id, (eni, []))[1].append(vip.address)
+        return list(groups.values())

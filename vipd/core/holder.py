@@ -1,0 +1,207 @@
+"""A member that holds the Lease: renewing, plumbing, announcing, and letting go when it cannot serve.
+
+The right to act ends a margin before the Lease does, counted from when the last successful renewal was *sent*,
+whatever is in flight.  A reply that comes after its own deadline gives no right.
+"""
+
+from __future__ import annotations
+
+from vipd.core import timing
+from vipd.core.eni import mapping_rules, new_tenure
+from vipd.core.messages import AddressesPut, AddressLost, Announce, PutAddresses
+from vipd.core.model import Fence, LeaseView
+from vipd.core.reasons import Phase, Reason, WriteKind
+from vipd.core.turn import Turn
+
+
+def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
+    """A write that names me was applied."""
+    s = t.state
+    # The duration as it was written: the configuration may have been reloaded since.
+    until = sent_at + view.duration_s - timing.margin_s(view.duration_s)
+    t.lease(write_due_at=sent_at + s.config.interval_s)
+    if s.leaving or s.letting_go is not None:
+        t.lease(write_due_at=t.now)
+        return
+    if until <= t.now:
+        t.lease(write_due_at=t.now)
+        return
+    t.holder(right_until=until, renewed_at=sent_at, duration_s=view.duration_s)
+    key = (view.uid, view.transitions)
+    if key != s.holder.key:
+        t.holder(key=key, took_at=t.now, previous=s.lease.last_enis - s.config.enis)
+        new_tenure(t)
+    if view.tenure is not None and view.tenure.moved != t.state.mapping.moved:
+        t.lease(write_due_at=t.now)
+    if s.phase is not Phase.ACTIVE:
+        _become_active(t)
+    elif s.config.fence is Fence.LEASE:
+        t.address(put_due_at=t.now)
+    if kind is WriteKind.RECREATE:
+        t.note(Reason.LEASE_RECREATED, "the Lease had been deleted; recreated it", warning=True)
+
+
+def _become_active(t: Turn) -> None:
+    t.enter(Phase.ACTIVE, t.state.holder.took_why)
+    t.holder(announced_key=None)
+    t.address(put_due_at=t.now, failures=0)
+    t.mapping(gone_first_at=None, gone_at=None, ask_due_at=t.now + timing.MAPPING_FAST_S)
+    if t.state.config.managed and not t.state.mapping.moved:
+        t.mapping(todo=frozenset(t.state.config.addresses), assign_due_at=t.now)
+
+
+def active_rules(t: Turn) -> None:
+    """Everything a holder does by itself."""
+    s = t.state
+    if t.now >= s.holder.right_until:
+        right_ended(t)
+        return
+    if s.doubt_since is not None:
+        t.read_when_due()
+        return
+    if not s.link_up:
+        let_go(t, Reason.LINK_DOWN, s.link_detail)
+        return
+    _renewal_rules(t)
+    plumb_rules(t)
+    if t.state.phase is Phase.ACTIVE:
+        mapping_rules(t)
+        _announce_rules(t)
+
+
+def _renewal_rules(t: Turn) -> None:
+    s = t.state
+    if s.lease.writing is not None:
+        return
+    if s.lease.unsettled:
+        t.read_when_due()
+    elif s.lease.absent:
+        if t.now >= s.lease.write_due_at:
+            t.write(WriteKind.RECREATE)
+    elif t.now >= s.lease.write_due_at:
+        t.write(WriteKind.RENEW)
+
+
+def plumb_rules(t: Turn) -> None:
+    """Add or refresh the addresses when their time has come (ACTIVE and YIELDING)."""
+    s = t.state
+    address = s.address
+    if address.put_due_at is None or t.now < address.put_due_at or address.putting or address.removing:
+        return
+    renewed_at = s.holder.renewed_at
+    valid = timing.lifetime_s(s.config.fence, s.holder.duration_s, t.now - renewed_at)
+    if valid < 1:
+        t.address(put_due_at=None)
+        return
+    t.address(
+        putting=True,
+        lives_until=t.now + valid,
+        put_due_at=_next_put(t, renewed_at),
+    )
+    not_after = s.holder.right_until if s.config.fence is Fence.LEASE else None
+    t.emit(PutAddresses(valid_s=valid, not_after=not_after))
+
+
+def _next_put(t: Turn, renewed_at: float) -> float | None:
+    if t.state.config.fence is Fence.ENI:
+        return t.now + timing.ENI_REFRESH_S
+    # Whole seconds are lost to rounding down: 2 s and 1 s before the end nothing is.
+    end = renewed_at + t.state.holder.duration_s - timing.FENCE_LEASE_GUARD_S
+    due = [end - left - 0.01 for left in (2, 1) if end - left - 0.01 > t.now]
+    return min(due) if due else None
+
+
+def on_put(t: Turn, event: AddressesPut) -> None:
+    """The kernel's answer: announce what came anew, try again what failed, let go when it cannot be."""
+    s = t.state
+    fresh = event.borne - s.address.borne
+    t.address(putting=False, borne=event.borne)
+    if s.address.removing:
+        return
+    if s.phase not in (Phase.ACTIVE, Phase.YIELDING) and event.borne:
+        # The right ended while the kernel was at it.
+        t.withdraw(s.reason)
+    if s.phase is not Phase.ACTIVE:
+        return
+    missing = frozenset(s.config.addresses) - event.borne
+    if missing:
+        failures = s.address.failures + 1
+        t.address(failures=failures, put_due_at=t.now + timing.PLUMB_RETRY_S)
+        if failures >= timing.PLUMB_ATTEMPTS and s.loud(t.now):
+            let_go(t, Reason.CANNOT_PLUMB, event.failure)
+        return
+    t.address(failures=0)
+    if s.holder.announced_key != s.holder.key or fresh:
+        t.holder(announced_key=s.holder.key)
+        announce(t)
+
+
+def on_address_lost(t: Turn, event: AddressLost) -> None:
+    """Somebody deleted the address, or its lifetime ended: a holder puts it back at once."""
+    s = t.state
+    if event.address not in s.address.borne:
+        return
+    t.address(borne=s.address.borne - {event.address})
+    if s.phase is Phase.ACTIVE and not s.address.removing:
+        t.address(put_due_at=t.now)
+        t.note(Reason.ADDRESS_RESTORED, f"{event.address} was removed by somebody else; adding it again", warning=True)
+
+
+def announce(t: Turn) -> None:
+    """Announce now, in a short burst, then at long intervals."""
+    t.address(announce_due=(t.now, *(t.now + offset for offset in timing.ANNOUNCE_BURST_S)))
+
+
+def _announce_rules(t: Turn) -> None:
+    s = t.state
+    due = s.address.announce_due
+    if not due or t.now < due[0] or not s.loud(t.now) or not s.address.borne:
+        return
+    later = tuple(at for at in due if at > t.now)
+    t.address(announce_due=later or (t.now + timing.ANNOUNCE_REFRESH_S,))
+    t.emit(Announce())
+
+
+def right_ended(t: Turn) -> None:
+    """No renewal succeeded in time.  With fence eni the mapping still fences, so keep answering, quietly."""
+    detail = "no renewal of the Lease succeeded in time"
+    t.end_right()
+    if t.state.config.fence is Fence.ENI:
+        t.enter(Phase.YIELDING, Reason.RIGHT_ENDED, detail)
+        t.address(put_due_at=t.now if t.state.address.put_due_at is None else t.state.address.put_due_at)
+    else:
+        t.withdraw(Reason.RIGHT_ENDED)
+        t.enter(Phase.STANDBY, Reason.RIGHT_ENDED, detail)
+
+
+def let_go(t: Turn, reason: Reason, detail: str = "") -> None:
+    """Give the Lease away because this member is to leave or cannot serve.
+
+    Fence eni: release, keep answering quietly, withdraw last.  Fence lease: withdraw, then release.
+    """
+    t.end_right()
+    t.set(letting_go=reason, released_at=None)
+    t.lease(write_due_at=t.now)
+    if reason is not Reason.STOPPING:
+        t.start_hold_down(free_too=reason is Reason.ENI_REFUSED)
+    if t.state.config.fence is Fence.LEASE and t.state.address.borne:
+        t.withdraw(reason)
+    t.enter(Phase.YIELDING, reason, detail)
+
+
+def release_rules(t: Turn) -> None:
+    """Release the Lease as long as the newest reading names me; never anybody else's."""
+    s = t.state
+    if s.letting_go is None or s.lease.writing is not None:
+        return
+    if s.lease.unsettled:
+        t.read_when_due()
+        return
+    if not t.names_me:
+        if not s.leaving:
+            t.set(letting_go=None)
+        return
+    if s.config.fence is Fence.LEASE and s.address.removing:
+        return
+    if t.now >= s.lease.write_due_at:
+        t.write(WriteKind.RELEASE)

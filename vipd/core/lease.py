@@ -1,0 +1,170 @@
+"""What readings of the Lease and answers to writes mean, whatever state this member is in.
+
+The newest resourceVersion wins.  A write whose answer was lost is settled by reading, never by guessing.
+"""
+
+from __future__ import annotations
+
+from vipd.core import timing
+from vipd.core.candidate import holder_duration_s, read_ahead_of_watch, read_failed
+from vipd.core.holder import hold
+from vipd.core.messages import LeaseRead, LeaseWatched, LeaseWrote
+from vipd.core.model import CallFailed, CallFailure, Conflict, LeaseAbsent, LeaseView, Written
+from vipd.core.reasons import Phase, Reason, WriteKind
+from vipd.core.turn import Turn, is_mine
+from vipd.core.yielding import lose
+
+
+def on_read(t: Turn, event: LeaseRead) -> None:
+    """The answer to ReadLease."""
+    t.lease(read_sent_at=None)
+    outcome = event.outcome
+    if isinstance(outcome, CallFailed):
+        read_failed(t)
+        return
+    if event.sent_at < t.state.lease.wrote_at:
+        # Sent before my own write was answered: it may tell of the time before it.
+        t.read()
+        return
+    t.lease(read_ok_sent_at=event.sent_at, read_due_at=t.now + timing.OVERDUE_READ_S, unsettled=False)
+    doubt = t.state.doubt_since
+    if doubt is not None and event.sent_at >= doubt:
+        t.set(doubt_since=None)
+    if isinstance(outcome, LeaseAbsent):
+        _absent(t)
+        return
+    if outcome.newer_than(t.state.lease.view) and t.state.lease.known and t.state.phase is not Phase.ACTIVE:
+        read_ahead_of_watch(t)
+    observe(t, outcome, read_sent_at=event.sent_at)
+
+
+def on_watched(t: Turn, event: LeaseWatched) -> None:
+    """What the watch delivered."""
+    outcome = event.outcome
+    if isinstance(outcome, LeaseView):
+        t.lease(reads_ahead_of_watch=0)
+        observe(t, outcome)
+    elif isinstance(outcome, LeaseAbsent):
+        # A deletion bears no version to compare with: only a read settles whether it is still the case.
+        if t.state.lease.known:
+            t.read()
+        else:
+            _absent(t)
+
+
+def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> None:
+    """Take in a reading, unless something newer is known already.
+
+    A read that was sent after the present view was learnt is newer by itself (quorum reads are linearizable),
+    even where a restored etcd has put the versions back.
+    """
+    lease = t.state.lease
+    surely_newer = read_sent_at is not None and read_sent_at >= lease.learned_at
+    if lease.known and not surely_newer:
+        if not view.newer_than(lease.view):
+            return
+        if lease.absent and lease.view is not None and view.uid == lease.view.uid:
+            return
+    first = not lease.known
+    _learn(t, view)
+    if view.tenure is not None and not is_mine(t.state, view):
+        t.lease(last_enis=view.tenure.enis)
+    if first:
+        _adopt_earlier_run(t, view)
+    _judge(t, view)
+
+
+def _learn(t: Turn, view: LeaseView) -> None:
+    _count(t, view)
+    t.lease(view=view, known=True, absent=False, learned_at=t.now)
+
+
+def _count(t: Turn, view: LeaseView) -> None:
+    """Start or keep the count of this content; for one content the expiry never moves earlier."""
+    lease = t.state.lease
+    duration = holder_duration_s(t.state, view)
+    if lease.view is None or lease.view.content != view.content:
+        t.lease(seen_at=t.now, expiry_at=t.now + duration, count_restarts=0, read_due_at=None)
+    else:
+        t.lease(expiry_at=max(lease.expiry_at, lease.seen_at + duration))
+    if view.holder:
+        t.lease(free_since=None)
+    elif lease.free_since is None:
+        t.lease(free_since=t.now)
+    if lease.view is None or (lease.view.holder, lease.view.transitions) != (view.holder, view.transitions):
+        t.set(successor_moved_at=None)
+    if t.state.successor_moved_at is None and view.tenure is not None and view.tenure.moved:
+        t.set(successor_moved_at=t.now)
+
+
+def _adopt_earlier_run(t: Turn, view: LeaseView) -> None:
+    """The first reading names me: an earlier run of mine, since one process alone holds this namespace's lock.
+
+    Only where the tenure went to this very ENI; anything else bears my name by mistake and is foreign.
+    """
+    config = t.state.config
+    if view.holder != config.identity:
+        return
+    if view.tenure is not None and view.tenure.eni == config.eni:
+        t.lease(my_content=view.content)
+
+
+def _absent(t: Turn) -> None:
+    """There is no Lease: its expiry outlives it for candidates, and its holder recreates it (see holder rules)."""
+    lease = t.state.lease
+    nobody = lease.view is None or not lease.view.holder
+    free_since = lease.free_since
+    if nobody and free_since is None:
+        free_since = t.now
+    if not lease.absent:
+        t.lease(write_due_at=t.now)
+    t.lease(absent=True, known=True, free_since=free_since)
+
+
+def _judge(t: Turn, view: LeaseView) -> None:
+    """What a reading that is not mine means for what I hold or bear."""
+    s = t.state
+    if is_mine(s, view):
+        return
+    if s.letting_go is not None and not s.leaving:
+        t.set(letting_go=None)
+    if not view.holder and s.leaving and s.released_at is None:
+        t.set(released_at=t.now)
+    if s.phase is Phase.ACTIVE or (s.address.borne and not s.address.removing):
+        lose(t, view)
+
+
+def on_wrote(t: Turn, event: LeaseWrote) -> None:
+    """The answer to WriteLease."""
+    t.lease(writing=None)
+    outcome = event.outcome
+    if isinstance(outcome, Written):
+        _written(t, event, outcome.view)
+    elif isinstance(outcome, Conflict | LeaseAbsent):
+        t.lease(unsettled=True, write_due_at=t.now, read_due_at=None)
+        t.read()
+    else:
+        _write_failed(t, event, outcome)
+
+
+def _written(t: Turn, event: LeaseWrote, view: LeaseView) -> None:
+    released = event.kind is WriteKind.RELEASE
+    _learn(t, view)
+    t.lease(unsettled=False, wrote_at=t.now, my_content=None if released else view.content)
+    if released:
+        t.set(released_at=t.now)
+        if not t.state.leaving:
+            t.set(letting_go=None)
+        return
+    hold(t, view, sent_at=event.sent_at, kind=event.kind)
+
+
+def _write_failed(t: Turn, event: LeaseWrote, failed: CallFailed) -> None:
+    """Unknown: a renewal is simply sent again (a conflict will tell); anything else is read first."""
+    if failed.failure is CallFailure.INVALID:
+        t.note(Reason.OTHER_HOLDER, f"the API refused to {event.kind} the Lease: {failed.detail}", warning=True)
+    t.lease(
+        write_due_at=t.now + timing.RETRY_S,
+        read_due_at=t.now + timing.RETRY_S,
+        unsettled=event.kind is not WriteKind.RENEW,
+    )

@@ -1,0 +1,75 @@
+"""The states of the election and the reasons for every decision.
+
+A reason is logged, counted in metrics, written into Events and asserted in tests: what happened can be
+told from it without reading code.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Phase(enum.StrEnum):
+    """The states drawn in ``vipd.core.election``."""
+
+    STANDBY = "standby"
+    ACTIVE = "active"
+    YIELDING = "yielding"
+    FAULT = "fault"
+    STOPPED = "stopped"
+
+
+class Reason(enum.StrEnum):
+    """Why a state was entered, a write sent, or something is worth a note."""
+
+    STARTED = "started"
+    # taking
+    LEASE_ABSENT = "lease-absent"
+    LEASE_FREE = "lease-free"
+    LEASE_EXPIRED = "lease-expired"
+    OWN_EARLIER_RUN = "own-earlier-run"
+    RENEWED_AGAIN = "renewed-again"
+    # losing
+    OTHER_HOLDER = "other-holder"
+    FOREIGN_HOLDER = "foreign-holder"
+    SAME_ENI_HOLDER = "same-eni-holder"
+    DUPLICATE_IDENTITY = "duplicate-identity"
+    LEASE_CLEARED = "lease-cleared"
+    RIGHT_ENDED = "right-ended"
+    LEFT_OVER = "left-over"
+    # letting go
+    STOPPING = "stopping"
+    LINK_DOWN = "link-down"
+    CANNOT_PLUMB = "cannot-plumb"
+    ENI_REFUSED = "eni-refused"
+    # leaving YIELDING
+    MAPPING_GONE = "mapping-gone"
+    SUCCESSOR_MOVED = "successor-moved"
+    STILL_FREE = "still-free"
+    GRACE_OVER = "grace-over"
+    ADDRESS_EXPIRED = "address-expired"
+    NOTHING_BORNE = "nothing-borne"
+    # ready again
+    GATES_OPEN = "gates-open"
+    # notes
+    CLOCK_LATE = "clock-late"
+    CLOCK_JUMPED = "clock-jumped"
+    HALF_OPEN_WATCH = "half-open-watch"
+    LEASE_RECREATED = "lease-recreated"
+    ADDRESS_RESTORED = "address-restored"
+    MAPPING_CONFIRMED = "mapping-confirmed"
+    MAPPING_STOLEN = "mapping-stolen"
+    ENI_MOVED = "eni-moved"
+    ENI_RETRY = "eni-retry"
+    ENI_FULL = "eni-full"
+    ENI_NOT_ALLOWED = "eni-not-allowed"
+
+
+class WriteKind(enum.StrEnum):
+    """What a write to the Lease is for."""
+
+    CREATE = "create"
+    TAKE = "take"
+    RENEW = "renew"
+    RECREATE = "recreate"
+    RELEASE = "release"

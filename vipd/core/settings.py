@@ -1,0 +1,34 @@
+"""What one election is about: the facts of this member that do not change from event to event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vipd.core.model import Address, Fence
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionConfig:
+    """One member of one VIP group."""
+
+    identity: str
+    incarnation: str
+    """UUID of this process."""
+    addresses: tuple[Address, ...]
+    """The VIPs of the Lease; they move together."""
+    duration_s: int = 3
+    interval_s: float = 1.0
+    priority: int = 100
+    fence: Fence = Fence.LEASE
+    eni: str = ""
+    """The ENI ids of this node that the VIPs go to, sorted and joined by commas; empty: no ENI is managed."""
+    grace_s: float = 30.0
+
+    @property
+    def managed(self) -> bool:
+        """Whether an ENI mapping is to be moved."""
+        return bool(self.eni)
+
+    @property
+    def enis(self) -> frozenset[str]:
+        return frozenset(e for e in self.eni.split(",") if e)

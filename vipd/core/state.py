@@ -1,0 +1,149 @@
+"""Everything the election remembers between two events, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from vipd.core.messages import TenureKey
+from vipd.core.model import Address, LeaseView, Mapped
+from vipd.core.reasons import Phase, Reason, WriteKind
+from vipd.core.settings import ElectionConfig
+
+NEVER = float("-inf")
+Content = tuple[str, int, datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSide:
+    """The Lease as this member knows it, and its requests under way (one read and one write at most)."""
+
+    view: LeaseView | None = None
+    """The newest reading; kept after a deletion, because the expiry outlives the object."""
+    known: bool = False
+    """Whether anything (also "absent") was read since the start."""
+    absent: bool = False
+    learned_at: float = NEVER
+    """When ``view`` was taken in."""
+    wrote_at: float = NEVER
+    """When the last write of mine that succeeded was answered."""
+    last_enis: frozenset[str] = frozenset()
+    """Where the last tenure of somebody else had the VIPs: the first place to look for an IPv6 address."""
+    my_content: Content | None = None
+    """Holder, transitions and renewTime of my own last write that is known to be applied."""
+    seen_at: float = NEVER
+    """When the present content was first seen."""
+    expiry_at: float = NEVER
+    count_restarts: int = 0
+    free_since: float | None = None
+    """Since when nobody holds it: released, absent or expired."""
+    read_sent_at: float | None = None
+    """A read is under way."""
+    read_ok_sent_at: float = NEVER
+    """When the last read that was answered had been sent."""
+    read_due_at: float | None = None
+    reads_ahead_of_watch: int = 0
+    writing: WriteKind | None = None
+    write_due_at: float = NEVER
+    unsettled: bool = False
+    """A write of mine ended unknown or refused: read before the next one that is not a renewal."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolderSide:
+    """The right to act and what was done with it."""
+
+    key: TenureKey | None = None
+    duration_s: int = 0
+    """The duration that the last successful renewal wrote."""
+    announced_key: TenureKey | None = None
+    renewed_at: float = NEVER
+    """When the last renewal that succeeded was sent."""
+    right_until: float = NEVER
+    took_at: float = NEVER
+    took_why: Reason = Reason.STARTED
+    previous: frozenset[str] = frozenset()
+    """The ENIs of the tenure before mine."""
+    faults: int = 0
+    hold_down_until: float = NEVER
+    hold_down_free: bool = False
+    """Whether the hold-down bars from a free Lease too, to its end (the ENI refuses the VIPs for good)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSide:
+    """What the kernel bears by our hand."""
+
+    borne: frozenset[Address] = frozenset()
+    lives_until: float = NEVER
+    """When the kernel would remove the addresses if nothing more were done (not later than it really does)."""
+    put_due_at: float | None = None
+    putting: bool = False
+    removing: bool = False
+    failures: int = 0
+    announce_due: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MappingSide:
+    """The EC2 mapping: calls, and what IMDS shows."""
+
+    todo: frozenset[Address] = frozenset()
+    """Addresses that EC2 has not yet answered OK for in this tenure (or that are to be repaired)."""
+    moved: bool = False
+    assigning: bool = False
+    assign_due_at: float | None = None
+    failures: int = 0
+    failing: Reason | None = None
+    failing_detail: str = ""
+    last_write_at: float = NEVER
+    refused: frozenset[Address] = frozenset()
+    refused_at: float = NEVER
+    seen: Mapping[Address, Mapped] = field(default_factory=dict)
+    seen_at: float = NEVER
+    asking: bool = False
+    ask_due_at: float | None = None
+    contrary: frozenset[Address] = frozenset()
+    contrary_at: float = NEVER
+    gone_first_at: float | None = None
+    gone_at: float | None = None
+    """When IMDS said for the second time that all VIPs are gone."""
+    silent_count: int = 0
+    silent_since: float | None = None
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The whole of one member."""
+
+    config: ElectionConfig
+    phase: Phase = Phase.STANDBY
+    reason: Reason = Reason.STARTED
+    since: float = NEVER
+    started_at: float = NEVER
+    link_up: bool = False
+    link_detail: str = ""
+    doubt_since: float | None = None
+    """Frozen, stalled or jumped: quiet until a read of the Lease that was sent after this moment."""
+    leaving: bool = False
+    stop_by: float = float("inf")
+    letting_go: Reason | None = None
+    """The Lease is to be released (leaving, link down, ...) as long as it names me."""
+    successor_moved_at: float | None = None
+    released_at: float | None = None
+    lease: LeaseSide = LeaseSide()
+    holder: HolderSide = HolderSide()
+    address: AddressSide = AddressSide()
+    mapping: MappingSide = MappingSide()
+    wake_at: float | None = None
+
+    def loud(self, now: float) -> bool:
+        """Whether this member may write EC2, announce and repair."""
+        return (
+            self.phase is Phase.ACTIVE
+            and self.letting_go is None
+            and self.doubt_since is None
+            and now < self.holder.right_until
+        )
