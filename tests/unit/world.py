@@ -144,6 +144,7 @@ class World:
         self.mapping_history: list[tuple[float, str | None]] = []
         self.writers: list[tuple[float, str]] = []
         self.ec2_s = 0.4
+        self.lost_replies = 0.0
         self.members: dict[str, Member] = {}
         self.fence = fence
         self.config = config
@@ -302,7 +303,11 @@ class World:
             outcome = self.lease.replace(self.now, effect.base, effect.draft)
         if isinstance(outcome, Written):
             self._watchers()
-        self.after(self._trip(), lambda: self.tell(member, m.LeaseWrote(effect.kind, outcome, sent)))
+        if self.rng.random() < self.lost_replies:
+            lost = CallFailed(CallFailure.TIMEOUT, "applied, unanswered")
+            self.after(effect.timeout_s, lambda: self.tell(member, m.LeaseWrote(effect.kind, lost, sent)))
+        else:
+            self.after(self._trip(), lambda: self.tell(member, m.LeaseWrote(effect.kind, outcome, sent)))
 
     def map_to(self, eni: str | None) -> None:
         self.mapping = eni

@@ -75,7 +75,10 @@ def _take_at_expiry(t: Turn) -> None:
     fresh = s.lease.read_ok_sent_at >= preread_at
     if t.now >= at and fresh:
         take(t, Reason.LEASE_EXPIRED)
-    elif (t.now >= preread_at and not fresh) or (t.now < preread_at and t.now >= overdue_at(s)):
+    elif t.now >= preread_at and not fresh:
+        t.read_when_due()
+    elif t.now < preread_at and t.now >= overdue_at(s):
+        t.lease(overdue_read_at=t.now + timing.OVERDUE_READ_S)
         t.read_when_due()
 
 
@@ -88,12 +91,12 @@ def take_at(s: State) -> float:
 
 
 def overdue_at(s: State) -> float:
-    """From when on the absence of renewals is worth asking about."""
+    """When the absence of renewals is worth asking about (again)."""
     view = s.lease.view
     interval = holder_duration_s(s, view) / 3
     if view is not None and view.tenure is not None:
         interval = min(view.tenure.interval_s, holder_duration_s(s, view) / 2)
-    return s.lease.seen_at + timing.OVERDUE_INTERVALS * interval
+    return max(s.lease.seen_at + timing.OVERDUE_INTERVALS * interval, s.lease.overdue_read_at)
 
 
 def holder_duration_s(s: State, view: LeaseView | None) -> float:

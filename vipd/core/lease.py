@@ -26,7 +26,7 @@ def on_read(t: Turn, event: LeaseRead) -> None:
         # Sent before my own write was answered: it may tell of the time before it.
         t.read()
         return
-    t.lease(read_ok_sent_at=event.sent_at, read_due_at=t.now + timing.OVERDUE_READ_S, unsettled=False)
+    t.lease(read_ok_sent_at=event.sent_at, read_due_at=None, unsettled=False)
     doubt = t.state.doubt_since
     if doubt is not None and event.sent_at >= doubt:
         t.set(doubt_since=None)

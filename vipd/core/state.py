@@ -43,6 +43,9 @@ class LeaseSide:
     read_ok_sent_at: float = NEVER
     """When the last read that was answered had been sent."""
     read_due_at: float | None = None
+    """No read before this moment (a pause after a failed one)."""
+    overdue_read_at: float = NEVER
+    """No further read about overdue renewals before this moment."""
     reads_ahead_of_watch: int = 0
     writing: WriteKind | None = None
     write_due_at: float = NEVER
