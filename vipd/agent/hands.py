@@ -35,6 +35,9 @@ log = logging.getLogger("vipd.hands")
 MAPPING_TIMEOUT_S = 1.0
 """IMDS is link-local and answers in milliseconds; a whole second is silence."""
 
+CLOSE_S = 2.0
+"""How long kernel operations may take at the end."""
+
 
 class Hands:
     """The effects, on real or simulated adapters."""
@@ -76,7 +79,10 @@ class Hands:
 
     async def close(self) -> None:
         """Stop everything that is under way; kernel operations already asked for are finished first."""
-        await asyncio.wait_for(self._kernel_jobs.join(), 2.0)
+        try:
+            await asyncio.wait_for(self._kernel_jobs.join(), CLOSE_S)
+        except TimeoutError:
+            log.error("the kernel did not answer for %s s; VIPs left behind end with their lifetime", CLOSE_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,92 @@
+"""The AWS side of a member: which ENI bears each VIP interface, who reads the mapping, who moves it.
+
+Everything that can be known to be wrong is found here, before anything is touched: no ENI behind an interface, a VIP
+outside its subnet or reserved, no region, no credentials.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vipd.aws.discovery import check_fits, find_eni, find_region
+from vipd.aws.ec2 import Ec2
+from vipd.aws.imds import Imds
+from vipd.aws.mapping import DescribeMapping, ImdsMapping
+from vipd.aws.mover import Ec2Mover
+from vipd.core.model import Address, Eni, LinkState, Network, Vip
+from vipd.core.ports import MappingReader
+
+log = logging.getLogger("vipd.aws")
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSide:
+    """What the agent needs of AWS."""
+
+    enis: Mapping[str, Eni]
+    """By interface."""
+    reader: MappingReader
+    mover: Ec2Mover
+    imds: Imds
+
+    @property
+    def eni_ids(self) -> str:
+        """The ENI ids, sorted and joined by commas, as the tenure tells them."""
+        return ",".join(sorted({eni.id for eni in self.enis.values()}))
+
+    async def close(self) -> None:
+        """Give back connections and threads."""
+        await self.mover.close()
+        await self.imds.close()
+
+
+async def connect_aws(
+    vips: Sequence[Vip],
+    links: Mapping[str, LinkState],
+    *,
+    eni_ids: Mapping[str, str],
+    region: str | None,
+    subnet_cidrs: Sequence[Network],
+    environ: Mapping[str, str],
+) -> AwsSide:
+    """Find the ENIs and prepare the calls.  ``eni_ids``: the operator's word, by interface.
+
+    Raises AwsError (IMDS silent, no region, no credentials) and ConfigError (no ENI, a VIP that does not fit).
+    """
+    imds = Imds()
+    try:
+        enis: dict[str, Eni] = {}
+        for name, link in links.items():
+            mine = [vip for vip in vips if vip.interface == name]
+            enis[name] = await find_eni(
+                imds,
+                interface=name,
+                mac=link.mac,
+                vips=mine,
+                eni_id=eni_ids.get(name),
+                subnet_cidrs=subnet_cidrs,
+            )
+            check_fits(enis[name], mine, primaries=await _primaries(imds, enis[name]))
+        ec2 = Ec2(region=await find_region(region, environ, imds))
+        mover = Ec2Mover(ec2)
+        await mover.warm()
+        if await imds.ping():
+            reader: MappingReader = ImdsMapping(imds)
+        else:
+            log.warning("IMDS does not answer: the mapping is confirmed with DescribeNetworkInterfaces instead")
+            reader = DescribeMapping(ec2)
+    except BaseException:
+        await imds.close()
+        raise
+    for name, eni in enis.items():
+        log.info("interface %s is %s in %s", name, eni.id, ", ".join(map(str, eni.subnet_cidrs)) or "an unknown subnet")
+    return AwsSide(enis=enis, reader=reader, mover=mover, imds=imds)
+
+
+async def _primaries(imds: Imds, eni: Eni) -> list[Address]:
+    """The ENI's own primary address, which can never be a VIP; IMDS lists it first."""
+    if not await imds.ping():
+        return []
+    return list((await imds.ipv4s(eni.mac) or ())[:1])
