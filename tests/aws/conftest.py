@@ -1,0 +1,91 @@
+"""Fixtures of the AWS tests: a machine without AWS settings of its own, and small servers that answer as told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aws_servers import Scripted
+from pyroute2 import IPRoute
+
+from vipd.aws.slim import write
+
+IFF_UP = 0x1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback() -> None:
+    """In a fresh network namespace lo is down."""
+    with IPRoute() as kernel:
+        (lo,) = kernel.link_lookup(ifname="lo")
+        if not kernel.get_links(lo)[0]["flags"] & IFF_UP:
+            kernel.link("set", index=lo, state="up")
+
+
+@pytest.fixture(autouse=True)
+def no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a test sets itself is set: no proxy, profile, or metadata endpoint of the machine."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+
+
+@pytest.fixture(scope="session")
+def small_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The EC2 model cut down to the calls in use: clients are built in a fraction of the time."""
+    directory = tmp_path_factory.mktemp("models")
+    write(directory)
+    return directory
+
+
+@pytest.fixture
+def small_model(small_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of this test use the small model."""
+    monkeypatch.setenv("AWS_DATA_PATH", str(small_model_dir))
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[Scripted]:
+    """A server on loopback that answers as its ``handler`` says."""
+    server = Scripted()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    server.url = f"http://{host}:{port}"
+    yield server
+    server.hold.set()
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def silence() -> AsyncIterator[str]:
+    """The address of a server that accepts connections and never says a word."""
+    over = asyncio.Event()
+
+    async def mute(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    yield f"http://{host}:{port}"
+    over.set()
+    server.close()
+    await server.wait_closed()

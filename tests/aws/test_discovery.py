@@ -1,0 +1,107 @@
+"""Which ENI stands behind an interface, and which VIPs can never live there."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from vipd.aws.discovery import check_fits, find_region, match_eni
+from vipd.aws.imds import Imds
+from vipd.core.model import Eni, Vip
+from vipd.errors import AwsError, ConfigError
+
+ip = ipaddress.ip_address
+A = Eni(
+    id="eni-0000000000000000a",
+    mac="02:00:00:00:01:0a",
+    device_number=1,
+    subnet_cidrs=(ipaddress.ip_network("10.0.1.0/24"), ipaddress.ip_network("fd00:10:0:1::/64")),
+)
+TWIN = Eni(id="eni-0000000000000001a", mac="02:00:00:00:01:1a", device_number=2, subnet_cidrs=A.subnet_cidrs)
+OTHER = Eni(
+    id="eni-0000000000000002a",
+    mac="02:00:00:00:02:0a",
+    device_number=3,
+    subnet_cidrs=(ipaddress.ip_network("10.0.2.0/24"),),
+)
+
+
+def vip(text: str) -> Vip:
+    address = ip(text)
+    return Vip(address, address.max_prefixlen, "net1")
+
+
+def test_the_mac_decides_even_where_two_enis_share_a_subnet() -> None:
+    assert match_eni([TWIN, A, OTHER], interface="net1", mac="02:00:00:00:01:0A", addresses=[ip("10.0.1.11")]) is A
+
+
+def test_an_unknown_mac_falls_back_to_the_subnet_of_the_interfaces_addresses() -> None:
+    found = match_eni([OTHER, A], interface="net1", mac="de:ad:00:00:00:01", addresses=[ip("fe80::1"), ip("10.0.1.11")])
+    assert found is A
+
+
+def test_an_interface_without_addresses_is_matched_by_the_subnet_of_its_vip() -> None:
+    found = match_eni([OTHER, A], interface="net1", mac="de:ad:00:00:00:01", vips=[vip("fd00:10:0:1::100")])
+    assert found is A
+
+
+def test_two_enis_in_one_subnet_are_refused_with_both_names_and_the_way_out() -> None:
+    with pytest.raises(ConfigError, match="more than one ENI") as refused:
+        match_eni([A, TWIN, OTHER], interface="net1", mac="de:ad:00:00:00:01", addresses=[ip("10.0.1.50")])
+    assert A.id in str(refused.value)
+    assert TWIN.id in str(refused.value)
+    assert OTHER.id not in str(refused.value)
+    assert "--eni" in str(refused.value)
+
+
+def test_no_match_names_the_interface_and_the_enis_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"net1: no ENI of this node .*de:ad:00:00:00:01") as refused:
+        match_eni([A], interface="net1", mac="de:ad:00:00:00:01", addresses=[ip("192.0.2.1")])
+    assert A.id in str(refused.value)
+
+
+def test_good_vips_of_both_families_fit() -> None:
+    check_fits(A, [vip("10.0.1.100"), vip("fd00:10:0:1::100"), vip("10.0.1.4"), vip("10.0.1.254")])
+
+
+def test_without_a_known_subnet_nothing_is_refused() -> None:
+    check_fits(Eni(id="eni-1", mac="02:00:00:00:00:01"), [vip("198.51.100.1")])
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("10.0.2.100", r"outside the subnet of eni-0000000000000000a .*10\.0\.1\.0/24"),
+        ("fd00:10:0:2::100", r"outside the subnet of eni-0000000000000000a .*fd00:10:0:1::/64"),
+        ("10.0.1.0", r"AWS reserves 10\.0\.1\.0 .*allowed are 10\.0\.1\.4 to 10\.0\.1\.254"),
+        ("10.0.1.3", r"AWS reserves 10\.0\.1\.3"),
+        ("10.0.1.255", r"AWS reserves 10\.0\.1\.255"),
+        ("fd00:10:0:1::3", r"AWS reserves fd00:10:0:1::3"),
+        ("fd00:10:0:1:ffff:ffff:ffff:ffff", r"AWS reserves"),
+        ("10.0.1.11", r"own primary address on eni-0000000000000000a"),
+    ],
+)
+def test_a_vip_that_ec2_could_never_map_is_refused_beforehand(address: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        check_fits(A, [vip("10.0.1.100"), vip(address)], primaries=[ip("10.0.1.11")])
+
+
+def test_an_ipv6_vip_on_a_subnet_without_ipv6_says_so() -> None:
+    with pytest.raises(ConfigError, match="has no IPv6 CIDR block"):
+        check_fits(OTHER, [vip("fd00:10:0:1::100")])
+
+
+async def test_the_region_comes_from_the_flag_then_both_variables() -> None:
+    imds = Imds("http://127.0.0.1:9")
+    env = {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-2"}
+    assert await find_region("us-east-2", env, imds) == "us-east-2"
+    assert await find_region(None, env, imds) == "eu-west-1"
+    assert await find_region(None, {"AWS_DEFAULT_REGION": "eu-west-2"}, imds) == "eu-west-2"
+
+
+async def test_no_region_anywhere_says_what_was_looked_at() -> None:
+    imds = Imds("http://127.0.0.1:9")
+    with pytest.raises(AwsError, match="AWS_DEFAULT_REGION"):
+        await find_region(None, {}, imds)
+    await imds.close()

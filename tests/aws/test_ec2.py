@@ -1,0 +1,97 @@
+"""The EC2 client: credentials that are missing or come later, the wait for them, and the small service model."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aws_servers import Scripted, ec2_done, now
+
+from vipd.aws.ec2 import Ec2
+from vipd.aws.mover import Ec2Mover
+from vipd.aws.slim import OPERATIONS, write
+from vipd.core.model import AssignVerdict, Eni
+from vipd.errors import AwsError
+
+VIP4 = ipaddress.ip_address("10.0.1.100")
+MINE = Eni(id="eni-0000000000000000a", mac="02:00:00:00:01:0a")
+
+
+async def obey(request: web.Request) -> web.Response:
+    return ec2_done(str((await request.post())["Action"]))
+
+
+async def test_missing_credentials_are_told_at_start_with_what_to_do() -> None:
+    with pytest.raises(AwsError, match=r"no AWS credentials found.*IRSA.*Pod Identity.*hop limit of 2"):
+        await Ec2Mover(Ec2("us-east-2")).check_credentials()
+
+
+async def test_missing_credentials_are_not_allowed_and_nothing_is_sent(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", scripted.url)
+    (outcome,) = await Ec2Mover(Ec2("us-east-2")).assign(MINE, [VIP4], right_until=lambda: now() + 5)
+    assert outcome.verdict is AssignVerdict.NOT_ALLOWED
+    assert outcome.code == "NoCredentialsError"
+    assert "hop limit of 2" in outcome.detail
+    assert scripted.requests == []
+
+
+async def test_credentials_that_come_later_are_used_by_the_next_attempt(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", scripted.url)
+    scripted.handler = obey
+    mover = Ec2Mover(Ec2("us-east-2"))
+    (first,) = await mover.assign(MINE, [VIP4], right_until=lambda: now() + 5)
+    assert first.verdict is AssignVerdict.NOT_ALLOWED
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    (second,) = await mover.assign(MINE, [VIP4], right_until=lambda: now() + 5)
+    assert second.verdict is AssignVerdict.OK
+
+
+async def test_a_silent_credential_source_is_waited_for_no_longer_than_said(
+    silence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", silence)
+    started = now()
+    with pytest.raises(AwsError, match=r"no answer within 0\.3 s"):
+        await Ec2("us-east-2").check_credentials(timeout_s=0.3)
+    assert now() - started < 0.8
+
+
+@pytest.mark.usefixtures("credentials")
+async def test_no_region_is_told_when_warming_and_never_by_an_attempt_that_hangs() -> None:
+    with pytest.raises(AwsError, match="NoRegionError"):
+        await Ec2().warm()
+    (outcome,) = await Ec2Mover(Ec2()).assign(MINE, [VIP4], right_until=lambda: now() + 5)
+    assert (outcome.verdict, outcome.code) == (AssignVerdict.NEVER, "NoRegionError")
+
+
+@pytest.mark.usefixtures("credentials")
+async def test_the_small_model_is_found_by_botocore_and_has_the_calls_in_use(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert write(tmp_path).stat().st_size < 100_000
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", scripted.url)
+    scripted.handler = obey
+    ec2 = Ec2("us-east-2")
+    (outcome,) = await Ec2Mover(ec2).assign(MINE, [VIP4], right_until=lambda: now() + 5)
+    assert outcome.verdict is AssignVerdict.OK
+    assert set(ec2.client().meta.service_model.operation_names) == OPERATIONS
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    script = (
+        "import sys, vipd.aws.mover, vipd.aws.imds, vipd.aws.discovery, vipd.aws.mapping\n"
+        "print([m for m in ('boto3', 'botocore', 'aiohttp') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True, timeout=20)
+    assert told.stdout.strip() == "[]"

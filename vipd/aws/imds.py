@@ -1,0 +1,209 @@
+"""The instance metadata service, version 2: what this node knows of its ENIs without one call to EC2.
+
+IMDS is link-local, so it answers in a millisecond or not at all.  Every call has a hard limit (0.3 s to connect,
+0.5 s in all) and none ever goes through a proxy: a proxy's metadata are another machine's.  The session token is
+kept, renewed before its end, and fetched anew when IMDS no longer knows it (401).
+
+Source: EC2 User Guide, "Use the Instance Metadata Service" and "Instance metadata categories".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from vipd.core.model import Address, Eni, Network
+from vipd.errors import AwsError, ConfigError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+IPV4_ENDPOINT = "http://169.254.169.254"
+IPV6_ENDPOINT = "http://[fd00:ec2::254]"
+CONNECT_S = 0.3
+TOTAL_S = 0.5
+TOKEN_TTL_S = 21600
+"""The longest that IMDS grants (6 hours)."""
+RENEW_AT = 0.9
+"""The part of its lifetime after which a token is renewed."""
+
+MACS = "meta-data/network/interfaces/macs"
+ADVICE = (
+    "In a pod IMDS needs a hop limit of 2 (HttpPutResponseHopLimit) and no network policy against 169.254.169.254; "
+    "with IMDS blocked pass --eni, --region and --subnet-cidr"
+)
+
+
+class ImdsError(AwsError):
+    """IMDS gave no usable answer within its time."""
+
+
+def endpoint_from(env: Mapping[str, str]) -> str:
+    """Where IMDS is, by botocore's own settings: an endpoint, else a mode (IPv4 or IPv6), else the IPv4 address.
+
+    Raises ConfigError for a mode that is neither.
+    """
+    explicit = env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/")
+    if explicit:
+        return explicit
+    mode = env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() or "ipv4"
+    if mode not in ("ipv4", "ipv6"):
+        raise ConfigError(f"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE={mode!r}: allowed are IPv4 and IPv6")
+    return IPV6_ENDPOINT if mode == "ipv6" else IPV4_ENDPOINT
+
+
+class Imds:
+    """A client for one event loop; makes no connection before it is asked for something."""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        connect_s: float = CONNECT_S,
+        total_s: float = TOTAL_S,
+        token_ttl_s: int = TOKEN_TTL_S,
+    ) -> None:
+        """``endpoint`` None: as the environment says.  ``token_ttl_s``: 1 to 21600 seconds."""
+        self.endpoint = endpoint or endpoint_from(os.environ)
+        self._connect_s = connect_s
+        self._total_s = total_s
+        self._token_ttl_s = token_ttl_s
+        self._session: aiohttp.ClientSession | None = None
+        self._token = ""
+        self._renew_at = 0.0
+        self._token_lock = asyncio.Lock()
+
+    async def get(self, path: str, *, timeout_s: float | None = None) -> str | None:
+        """The text at ``/latest/<path>``; None where there is none (404).
+
+        Ends within ``timeout_s`` (default 0.5 s), token and second try included.  Raises ImdsError.
+        """
+        limit = self._total_s if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                return await self._get(path)
+        except TimeoutError:
+            raise ImdsError(f"IMDS at {self.endpoint}: no answer to {path} within {limit:g} s. {ADVICE}") from None
+
+    async def ping(self, *, timeout_s: float | None = None) -> bool:
+        """Whether IMDS answers at all."""
+        try:
+            return await self.get("meta-data/placement/region", timeout_s=timeout_s) is not None
+        except ImdsError:
+            return False
+
+    async def region(self, *, timeout_s: float | None = None) -> str:
+        """The Region of this instance.  Raises ImdsError."""
+        region = await self.get("meta-data/placement/region", timeout_s=timeout_s)
+        if not region:
+            raise ImdsError(f"IMDS at {self.endpoint} does not tell the region; set AWS_REGION or pass --region")
+        return region.strip()
+
+    async def enis(self) -> dict[str, Eni]:
+        """This node's ENIs by MAC (lower case).  Raises ImdsError."""
+        macs = [line.strip("/").lower() for line in (await self.get(f"{MACS}/") or "").split()]
+        found = await asyncio.gather(*(self._eni(mac) for mac in macs))
+        return {eni.mac: eni for eni in found if eni is not None}
+
+    async def ipv4s(self, mac: str, *, timeout_s: float | None = None) -> tuple[Address, ...] | None:
+        """The IPv4 addresses of that ENI, its primary first; None where it has none, or IMDS knows no such MAC."""
+        return self._addresses(await self.get(f"{MACS}/{mac}/local-ipv4s", timeout_s=timeout_s))
+
+    async def ipv6s(self, mac: str, *, timeout_s: float | None = None) -> tuple[Address, ...] | None:
+        """The IPv6 addresses of that ENI; None where it has none (the key is absent), or IMDS knows no such MAC."""
+        return self._addresses(await self.get(f"{MACS}/{mac}/ipv6s", timeout_s=timeout_s))
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _eni(self, mac: str) -> Eni | None:
+        eni_id, number, vpc, ipv4, ipv6 = await asyncio.gather(
+            *(
+                self.get(f"{MACS}/{mac}/{key}")
+                for key in (
+                    "interface-id",
+                    "device-number",
+                    "vpc-id",
+                    "subnet-ipv4-cidr-block",
+                    "subnet-ipv6-cidr-blocks",
+                )
+            )
+        )
+        if not eni_id:
+            # It is just being attached or detached: listed already, or still, but without data.
+            return None
+        return Eni(
+            id=eni_id.strip(),
+            mac=mac,
+            device_number=int(number) if number and number.strip().isdigit() else 0,
+            subnet_cidrs=self._networks(ipv4) + self._networks(ipv6),
+            vpc_id=(vpc or "").strip(),
+        )
+
+    async def _get(self, path: str) -> str | None:
+        import aiohttp
+
+        try:
+            status, text = await self._ask(path, await self._fresh_token())
+            if status == 401:
+                # IMDS forgot the token (its host changed, or it restarted).
+                self._renew_at = 0.0
+                status, text = await self._ask(path, await self._fresh_token())
+        except (aiohttp.ClientError, OSError) as error:
+            raise ImdsError(f"IMDS at {self.endpoint}: {path}: {error or type(error).__name__}. {ADVICE}") from error
+        if status == 404:
+            return None
+        if status != 200:
+            raise ImdsError(f"IMDS at {self.endpoint}: {path}: HTTP {status}. {ADVICE}")
+        return text
+
+    async def _ask(self, path: str, token: str) -> tuple[int, str]:
+        headers = {"X-aws-ec2-metadata-token": token}
+        async with self._http().get(f"{self.endpoint}/latest/{path}", headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    async def _fresh_token(self) -> str:
+        async with self._token_lock:
+            sent_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+            if sent_at < self._renew_at:
+                return self._token
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(self._token_ttl_s)}
+            async with self._http().put(f"{self.endpoint}/latest/api/token", headers=headers) as answer:
+                if answer.status != 200:
+                    raise ImdsError(f"IMDS at {self.endpoint}: no session token: HTTP {answer.status}. {ADVICE}")
+                self._token = await answer.text()
+                self._renew_at = sent_at + RENEW_AT * self._token_ttl_s
+                return self._token
+
+    def _http(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+                connector=aiohttp.TCPConnector(limit=8),
+                trust_env=False,
+            )
+        return self._session
+
+    def _addresses(self, text: str | None) -> tuple[Address, ...] | None:
+        try:
+            return None if text is None else tuple(ipaddress.ip_address(line) for line in text.split())
+        except ValueError as error:
+            raise self._nonsense(error) from error
+
+    def _networks(self, text: str | None) -> tuple[Network, ...]:
+        try:
+            return tuple(ipaddress.ip_network(line) for line in (text or "").split())
+        except ValueError as error:
+            raise self._nonsense(error) from error
+
+    def _nonsense(self, error: ValueError) -> ImdsError:
+        return ImdsError(f"IMDS at {self.endpoint}: {error}; something else than IMDS answers there. {ADVICE}")

@@ -1,0 +1,124 @@
+"""Maps addresses to an ENI: one unconditional attempt, bounded by the right to act.
+
+Guarantees
+1. No request of an attempt is sent after ``right_until()``, nor after the attempt was given up or cancelled.
+2. Nobody waits beyond ``right_until()``.  A request under way then may still be applied: RIGHT_OVER says so.
+3. A hung call blocks neither the next attempt nor the end of the process.
+4. IPv4 and IPv6 move at the same time; one bad address does not sink the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vipd.aws.calls import Calls
+from vipd.aws.ec2 import Ec2
+from vipd.aws.gate import Gate
+from vipd.aws.ipv6 import Ipv6Move, Memory, split
+from vipd.aws.threads import in_daemon_thread
+from vipd.core.model import Address, Assigned, AssignVerdict, Eni
+
+LOOK_S = 0.05
+"""How often a wait looks at the right again: it may move on, and it may be voided at once."""
+
+MAX_OPEN = 16
+"""Worker threads that may be stuck at once.  Each ends by its own timeouts; only name resolution has none."""
+
+
+class Ec2Mover:
+    """The ``Mover`` of ``vipd.core.ports`` on EC2."""
+
+    def __init__(self, ec2: Ec2) -> None:
+        self._ec2 = ec2
+        self._memory = Memory()
+        self._open: dict[asyncio.Future[None], Gate] = {}
+
+    async def warm(self, *, timeout_s: float = 30.0) -> None:
+        """Prepare client and credentials ahead of need; again every minute or so.  Raises AwsError."""
+        await self._ec2.warm(timeout_s=timeout_s)
+
+    async def check_credentials(self, *, timeout_s: float = 10.0) -> None:
+        """Raises AwsError where there are no AWS credentials, with what was looked at and what to do."""
+        await self._ec2.check_credentials(timeout_s=timeout_s)
+
+    async def assign(
+        self,
+        eni: Eni,
+        addresses: Sequence[Address],
+        *,
+        right_until: Callable[[], float],
+        previous: frozenset[str] = frozenset(),
+    ) -> Sequence[Assigned]:
+        """See ``Mover.assign``.  ``right_until`` is called from worker threads too: it only reads.
+
+        Where several addresses are given the outcomes come together, in their order.
+        """
+        gate = Gate(right_until)
+        if gate.remaining_s() <= 0:
+            return [_right_over(a, "nothing was sent") for a in addresses]
+        results: dict[Address, Assigned] = {}
+        ipv4 = [a for a in addresses if a.version == 4]
+        ipv6 = [a for a in addresses if a.version == 6]
+        calls4, calls6 = Calls(self._ec2, gate), Calls(self._ec2, gate)
+
+        def report(outcome: Assigned) -> None:
+            results[outcome.address] = outcome
+
+        jobs = []
+        if len(self._open) + 2 > MAX_OPEN:
+            return [_too_many(a) for a in addresses]
+        if ipv4:
+            jobs.append(self._start(lambda: _move_ipv4(calls4, eni.id, ipv4, report), gate, name="ipv4"))
+        if ipv6:
+            move = Ipv6Move(calls6, self._memory, to=eni.id, hints=previous, report=report)
+            jobs.append(self._start(lambda: move.run(ipv6), gate, name="ipv6"))
+        try:
+            await _while_right_lasts(jobs, gate)
+        finally:
+            under_way = {4: calls4.under_way, 6: calls6.under_way}
+            gate.close()
+        return [results.get(a) or _right_over(a, _open_call(under_way[a.version])) for a in addresses]
+
+    async def close(self) -> None:
+        """Nothing more is sent; requests under way are left to themselves."""
+        for gate in self._open.values():
+            gate.close()
+        self._ec2.close()
+
+    def _start(self, work: Callable[[], None], gate: Gate, *, name: str) -> asyncio.Future[None]:
+        job = in_daemon_thread(work, name=name)
+        self._open[job] = gate
+        job.add_done_callback(lambda done: self._open.pop(done, None))
+        return job
+
+
+async def _while_right_lasts(jobs: Sequence[asyncio.Future[None]], gate: Gate) -> None:
+    """Wait for the jobs, no longer than the right; raises what a job raised (a bug, not an answer of EC2)."""
+    pending: set[asyncio.Future[Any]] = set(jobs)
+    while pending and (left := gate.remaining_s()) > 0:
+        done, pending = await asyncio.wait(pending, timeout=min(left, LOOK_S))
+        for job in done:
+            job.result()
+
+
+def _move_ipv4(calls: Calls, eni: str, addresses: Sequence[Address], report: Callable[[Assigned], None]) -> None:
+    for address, refusal in split(lambda part: calls.assign_ipv4(eni, part), addresses).items():
+        if refusal is None:
+            report(Assigned(address, AssignVerdict.OK))
+        else:
+            report(Assigned(address, refusal.verdict, refusal.code, refusal.detail))
+
+
+def _open_call(operation: str) -> str:
+    return f"{operation} is under way and may still be applied" if operation else "no request was under way"
+
+
+def _right_over(address: Address, detail: str) -> Assigned:
+    return Assigned(address, AssignVerdict.RIGHT_OVER, "right-over", f"the right to act ended: {detail}")
+
+
+def _too_many(address: Address) -> Assigned:
+    detail = f"{MAX_OPEN} earlier calls to EC2 have not ended (name resolution hangs?)"
+    return Assigned(address, AssignVerdict.RETRY, "too-many-open-calls", detail)
