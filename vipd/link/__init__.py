@@ -1,0 +1,1 @@
+"""Addresses, links and their changes in this network namespace, over netlink."""

@@ -1,0 +1,54 @@
+"""One vipd for a Lease in one network namespace: a lock that the kernel gives back when the process ends.
+
+Two would both add and remove the same addresses; and a Lease that bears this member's name can only be an earlier run's
+when no other process has the lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from vipd.errors import VipdError
+
+
+class InstanceLock:
+    """An abstract unix socket (unix(7)): its name lives in this network namespace and dies with the socket."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._address = f"\0vipd/{name}"
+        self._socket: socket.socket | None = None
+
+    def acquire(self) -> None:
+        """Take it.  Raises VipdError naming the process that has it."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(self._address)
+            sock.listen(1)
+        except OSError as error:
+            sock.close()
+            if error.errno != errno.EADDRINUSE:
+                raise VipdError(f"cannot lock {self._name}: {error}") from error
+            raise VipdError(
+                f"another vipd ({self._holder()}) takes part for the Lease {self._name} in this network namespace; "
+                "stop it first, or name another Lease with --lease"
+            ) from error
+        self._socket = sock
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _holder(self) -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(0.5)
+            try:
+                probe.connect(self._address)
+            except OSError:
+                return "pid unknown"
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return f"pid {struct.unpack('3i', credentials)[0]}"
