@@ -78,13 +78,13 @@ class Namespace:
 
         return _in_thread(inside)
 
-    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    def open(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket made inside; it stays inside whoever uses it."""
         return self.run(lambda: socket.socket(family, kind, protocol))
 
     def listen(self, address: str, port: int) -> socket.socket:
         """A listening TCP socket inside."""
-        sock = self.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        sock = self.open(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         sock.listen(64)

@@ -84,8 +84,9 @@ def _require_namespaces(unshare: str, flags: Sequence[str]) -> None:
     probe = subprocess.run([unshare, *flags, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
         raise VipdError(
-            f"the lab needs network namespaces, and this machine refuses them ({probe.stderr.strip()}); run it as root, or "
-            "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
+            f"the lab needs network namespaces, and this machine refuses them ({probe.stderr.strip()}); run it as "
+            "root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu "
+            "kernel.apparmor_restrict_unprivileged_userns=0)"
         )
 
 

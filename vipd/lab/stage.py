@@ -6,13 +6,9 @@ mapping, Lease, packets), never off vipd's own word.
 
 from __future__ import annotations
 
-import asyncio
-import signal as signals
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
 
 from vipd.core.model import Address
 from vipd.errors import VipdError

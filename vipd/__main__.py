@@ -1,0 +1,7 @@
+"""``python -m vipd``."""
+
+import sys
+
+from vipd.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,94 @@
+"""What must hold between settings, each of which is possible by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vipd.config.model import EniMode, FenceChoice, SidecarSettings
+from vipd.core import timing
+from vipd.core.model import Network, Vip
+from vipd.errors import ConfigError
+
+MIN_FENCE_LEASE_S = 2
+"""Fence lease: the kernel counts an address's lifetime in whole seconds and may remove it 0.4 s late."""
+
+Origin = Callable[[str], str]
+"""Gives "flag --x", "variable VIPD_X" or "file F key x" for an option's name."""
+
+
+def longest_interval_s(duration_s: int) -> float:
+    """The longest renew interval that a duration allows, in seconds.
+
+    A renewal that starts an interval after the last one must be answered before the right to act ends: the interval
+    and one attempt's time limit fit into the duration less its margin.
+    """
+    return round(duration_s - timing.margin_s(duration_s) - timing.attempt_timeout_s(duration_s), 3)
+
+
+def check(settings: SidecarSettings, origin: Origin) -> None:
+    """Raises ConfigError that names the option to change."""
+    _check_vips(settings.vips, origin)
+    if not settings.lease:
+        raise ConfigError("--lease: not given; allowed: the name of the Lease that elects the VIPs' owner")
+    _check_interval(settings, origin)
+    _check_eni(settings, origin)
+    _check_fence(settings, origin)
+    _check_subnets(settings.vips, settings.subnet_cidrs, origin)
+
+
+def _check_vips(vips: Sequence[Vip], origin: Origin) -> None:
+    if not vips:
+        raise ConfigError("--vip: not given; allowed: at least one ADDR[/PREFIX][%IF], as flag, variable or file key")
+    seen: dict[object, Vip] = {}
+    for vip in vips:
+        if vip.address in seen:
+            raise ConfigError(
+                f"{origin('vip')}: {vip.address} is there twice ({seen[vip.address]} and {vip}); "
+                "allowed: each address once, on one interface"
+            )
+        seen[vip.address] = vip
+
+
+def _check_interval(settings: SidecarSettings, origin: Origin) -> None:
+    most = longest_interval_s(settings.lease_duration_s)
+    if settings.renew_interval_s > most:
+        raise ConfigError(
+            f"{origin('renew-interval')}: {settings.renew_interval_s:g}s is too long for lease-duration "
+            f"{settings.lease_duration_s}s; allowed: 0.1s to {most:g}s, so that a renewal is answered before "
+            "the right to act ends"
+        )
+
+
+def _check_eni(settings: SidecarSettings, origin: Origin) -> None:
+    if settings.eni_mode is not EniMode.GIVEN:
+        return
+    missing = sorted({vip.interface for vip in settings.vips} - set(settings.eni_ids))
+    if missing:
+        raise ConfigError(
+            f"{origin('eni')}: names no ENI for interface {', '.join(missing)}; "
+            "allowed: auto, none, or one eni-...%IF for each interface with a VIP"
+        )
+
+
+def _check_fence(settings: SidecarSettings, origin: Origin) -> None:
+    managed = settings.eni_mode is not EniMode.NONE
+    if settings.fence is FenceChoice.ENI and not managed:
+        raise ConfigError(
+            f"{origin('fence')}: 'eni' needs an ENI, but {origin('eni')} says none; allowed: lease or auto there"
+        )
+    by_lease = settings.fence is FenceChoice.LEASE or not managed
+    if by_lease and settings.lease_duration_s < MIN_FENCE_LEASE_S:
+        raise ConfigError(
+            f"{origin('lease-duration')}: {settings.lease_duration_s}s is too short with fence lease; allowed: "
+            f"{MIN_FENCE_LEASE_S}s or more there, because the kernel counts address lifetimes in whole seconds"
+        )
+
+
+def _check_subnets(vips: Sequence[Vip], cidrs: Sequence[Network], origin: Origin) -> None:
+    for vip in vips:
+        same_family = [cidr for cidr in cidrs if cidr.version == vip.address.version]
+        if same_family and not any(vip.address in cidr for cidr in same_family):
+            blocks = ", ".join(map(str, same_family))
+            raise ConfigError(
+                f"{origin('vip')}: {vip.address} is outside {origin('subnet-cidr')}; allowed: in {blocks}"
+            )

@@ -1,0 +1,117 @@
+"""The settings as values: what ``vipd sidecar`` was told, complete and checked."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vipd.config.values import Listen
+from vipd.core import timing
+from vipd.core.model import Address, Network, Vip
+
+
+class FenceChoice(enum.StrEnum):
+    """``--fence``: as ``vipd.core.model.Fence``, or left to what is found."""
+
+    AUTO = "auto"
+    """``eni`` where an ENI is managed, ``lease`` otherwise."""
+    ENI = "eni"
+    LEASE = "lease"
+
+
+class EniMode(enum.StrEnum):
+    """Who tells which ENI stands behind an interface."""
+
+    AUTO = "auto"
+    """IMDS."""
+    NONE = "none"
+    """No ENI is managed."""
+    GIVEN = "given"
+    """The flags."""
+
+
+class LogFormat(enum.StrEnum):
+    """How log lines look."""
+
+    AUTO = "auto"
+    """Text on a terminal, JSON elsewhere."""
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(enum.StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class PodInfo:
+    """What the Downward API tells about this pod; empty outside of one."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    ip: Address | None = None
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarSettings:
+    """Everything ``vipd sidecar`` was told; every value is possible and fits the others."""
+
+    vips: tuple[Vip, ...]
+    """At least one, no address twice."""
+    lease: str
+    namespace: str
+    identity: str
+    interface: str
+    """Where VIPs and ENIs that name none belong."""
+    lease_duration_s: int
+    """1..3600."""
+    renew_interval_s: float
+    """At least 0.1; leaves room for one attempt before the right to act ends."""
+    priority: int
+    """0..255; more is preferred."""
+    fence: FenceChoice
+    eni_mode: EniMode
+    eni_ids: Mapping[str, str]
+    """ENI id by interface; empty unless ``eni_mode`` is GIVEN."""
+    region: str | None
+    """None: AWS_REGION, AWS_DEFAULT_REGION, then IMDS tell."""
+    subnet_cidrs: tuple[Network, ...]
+    listen: Listen | None
+    """None: no HTTP endpoint."""
+    grace_s: float
+    """3..3600: the pod's terminationGracePeriodSeconds."""
+    interface_timeout_s: float
+    """0..3600: how long to wait for an interface that is not there yet."""
+    log_format: LogFormat
+    log_level: LogLevel
+    pod: PodInfo
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about values that are possible but poor, to be logged as warnings."""
+        found: list[str] = []
+        if self.renew_interval_s > self.lease_duration_s / 2:
+            found.append(
+                f"renew-interval {self.renew_interval_s:g}s is more than half of lease-duration "
+                f"{self.lease_duration_s}s: one lost renewal may cost the Lease; a third of it is better"
+            )
+        if self.lease_duration_s > 30:
+            found.append(f"lease-duration {self.lease_duration_s}s: a lost node is replaced only after that long")
+        if self.grace_s < timing.LEAVE_WHEN_FREE_S + timing.LEAVE_BEFORE_GRACE_S:
+            found.append(
+                f"grace {self.grace_s:g}s is short: a handover may need "
+                f"{timing.LEAVE_WHEN_FREE_S + timing.LEAVE_BEFORE_GRACE_S:g}s"
+            )
+        if self.pod.name and not self.pod.uid and self.identity == self.pod.name:
+            found.append(
+                "POD_UID is not set: a pod of a StatefulSet that is replaced looks like the one before it; "
+                "take it from metadata.uid"
+            )
+        return tuple(found)

@@ -1,0 +1,154 @@
+"""Makes the settings of ``vipd sidecar`` from what was said, and fills in what was not."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from vipd.config import table, values
+from vipd.config.check import check
+from vipd.config.flags import Parser, add_arguments
+from vipd.config.model import EniMode, FenceChoice, LogFormat, LogLevel, PodInfo, SidecarSettings
+from vipd.config.option import wrong
+from vipd.config.sources import Given, gather
+from vipd.config.values import Listen
+from vipd.core.model import Vip
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where the kubelet tells a pod its namespace."""
+
+DEFAULT_LISTEN = Listen("0.0.0.0", 9808)
+
+
+class Reloaded(NamedTuple):
+    """The new settings, and the names of the options (as in the file) whose effective value is another one."""
+
+    settings: SidecarSettings
+    changed: tuple[str, ...]
+
+
+def load_sidecar(
+    argv: Sequence[str], environ: Mapping[str, str], *, namespace_file: Path = NAMESPACE_FILE
+) -> SidecarSettings:
+    """The settings that ``argv`` (what follows ``vipd sidecar``), the environment and the file make.
+
+    Raises ConfigError that names where a wrong value came from.
+    """
+    parser = Parser(prog="vipd sidecar", add_help=False)
+    add_arguments(parser, (*table.SIDECAR_OPTIONS, table.CONFIG))
+    return from_flags(parser.parse_args(list(argv)), environ, namespace_file=namespace_file)
+
+
+def reload(
+    previous: SidecarSettings,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    namespace_file: Path = NAMESPACE_FILE,
+) -> Reloaded:
+    """Reads everything again.  Raises ConfigError, and then ``previous`` is to stay in force."""
+    settings = load_sidecar(argv, environ, namespace_file=namespace_file)
+    changed = tuple(
+        option.name
+        for option in table.SIDECAR_OPTIONS
+        if any(getattr(settings, field) != getattr(previous, field) for field in option.fields)
+    )
+    return Reloaded(settings, changed)
+
+
+def from_flags(
+    flags: argparse.Namespace, environ: Mapping[str, str], *, namespace_file: Path = NAMESPACE_FILE
+) -> SidecarSettings:
+    """As ``load_sidecar``, from flags that ``add_arguments`` declared and argparse has read."""
+    given = gather(flags, environ, table.SIDECAR_OPTIONS, table.CONFIG)
+    pod = _pod(environ)
+    interface = given.one(table.INTERFACE, "net1")
+    duration_s = given.one(table.LEASE_DURATION, 3)
+    eni_mode, eni_ids = _eni(given, interface)
+    settings = SidecarSettings(
+        vips=tuple(Vip(v.address, v.prefixlen, v.interface or interface) for v in given.all(table.VIP)),
+        lease=given.one(table.LEASE, ""),
+        namespace=given.one(table.NAMESPACE, "") or pod.namespace or _namespace(namespace_file),
+        identity=given.one(table.IDENTITY, "") or _identity(pod),
+        interface=interface,
+        lease_duration_s=duration_s,
+        renew_interval_s=given.one(table.RENEW_INTERVAL, round(duration_s / 3, 3)),
+        priority=given.one(table.PRIORITY, 100),
+        fence=given.one(table.FENCE, FenceChoice.AUTO),
+        eni_mode=eni_mode,
+        eni_ids=eni_ids,
+        region=given.one(table.REGION, "") or None,
+        subnet_cidrs=given.all(table.SUBNET_CIDR),
+        listen=given.one(table.LISTEN, DEFAULT_LISTEN),
+        grace_s=given.one(table.GRACE, 30.0),
+        interface_timeout_s=given.one(table.INTERFACE_TIMEOUT, 60.0),
+        log_format=given.one(table.LOG_FORMAT, LogFormat.AUTO),
+        log_level=given.one(table.LOG_LEVEL, LogLevel.INFO),
+        pod=pod,
+    )
+    check(settings, given.origin)
+    return settings
+
+
+def _eni(given: Given, interface: str) -> tuple[EniMode, Mapping[str, str]]:
+    told = given.all(table.ENI)
+    words = {eni.id for eni in told} & {"auto", "none"}
+    if len(told) > 1 and words:
+        raise wrong(given.origin(table.ENI.name), sorted(words)[0], "stands alone", table.ENI.allowed)
+    if not told or words == {"auto"}:
+        return EniMode.AUTO, MappingProxyType({})
+    if words:
+        return EniMode.NONE, MappingProxyType({})
+    ids: dict[str, str] = {}
+    for eni in told:
+        name = eni.interface or interface
+        if ids.setdefault(name, eni.id) != eni.id:
+            raise wrong(given.origin(table.ENI.name), eni.id, f"is the second ENI of interface {name}", "one for each")
+    return EniMode.GIVEN, MappingProxyType(ids)
+
+
+def _pod(environ: Mapping[str, str]) -> PodInfo:
+    """The Downward API's variables, as the manifests name them."""
+    ip = environ.get("POD_IP", "").strip()
+    namespace = environ.get("POD_NAMESPACE", "").strip()
+    try:
+        address = ipaddress.ip_address(ip) if ip else None
+    except ValueError as error:
+        raise wrong("variable POD_IP", ip, "is not an IP address", "status.podIP of the Downward API") from error
+    if namespace:
+        _expect("variable POD_NAMESPACE", namespace, values.label, "metadata.namespace of the Downward API")
+    return PodInfo(
+        name=environ.get("POD_NAME", "").strip(),
+        namespace=namespace,
+        uid=environ.get("POD_UID", "").strip(),
+        ip=address,
+        node=environ.get("NODE_NAME", "").strip(),
+    )
+
+
+def _namespace(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        # Not in a pod, or its ServiceAccount token is not mounted.
+        return "default"
+    return _expect(f"file {file}", text, values.label, "a namespace; --namespace overrides it") if text else "default"
+
+
+def _identity(pod: PodInfo) -> str:
+    if pod.name:
+        text = f"{pod.name}_{pod.uid}" if pod.uid else pod.name
+        return _expect("variables POD_NAME and POD_UID", text, values.identity, table.IDENTITY.allowed)
+    return _expect("the host name", socket.gethostname(), values.identity, "a host name, or --identity")
+
+
+def _expect(origin: str, text: str, parse: values.TextParser, allowed: str) -> str:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise wrong(origin, text, str(error), allowed) from error

@@ -1,0 +1,198 @@
+"""A Lease as JSON, and the values the core speaks in.
+
+Reading: anything that a Lease may have become in other hands (wrong types, absurd numbers, times nobody can
+parse, huge annotations) gives a LeaseView with neutral values, never an exception.  Writing: the fields that
+client-go's leader election writes, in the form the API server insists on, and nothing foreign is lost.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from vipd.core.annotations import TENURE, render_tenure
+from vipd.core.model import Fence, LeaseDraft, LeaseView, Tenure
+
+__all__ = [
+    "API_VERSION",
+    "create_body",
+    "format_micro_time",
+    "lease_view",
+    "parse_tenure",
+    "parse_time",
+    "render_tenure",
+    "replace_body",
+]
+
+API_VERSION = "coordination.k8s.io/v1"
+
+INT32_MAX = 2**31 - 1
+"""``leaseDurationSeconds`` and ``leaseTransitions`` are int32 on the wire (coordination/v1 types.go)."""
+
+MAX_TENURE_CHARS = 4096
+"""A tenure takes about 200 characters; far longer text is not ours and is not worth parsing."""
+
+_TIME = re.compile(
+    r"(?P<second>[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})"
+    r"(?:\.(?P<fraction>[0-9]{1,30}))?(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_ENI_LIST = re.compile(r"[A-Za-z0-9,-]{0,1024}")
+_MAX_INCARNATION_CHARS = 256
+_MAX_INTERVAL_S = 86_400.0
+
+
+def format_micro_time(moment: datetime) -> str:
+    """A MicroTime as the API server demands it: always six digits, always ``Z``.
+
+    ``isoformat()`` drops a fraction of zero, and kube-apiserver answers that with 400 (its parser knows only the
+    layout ``2006-01-02T15:04:05.000000Z07:00``, apimachinery micro_time.go).  A naive time is taken for UTC.
+    """
+    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def parse_time(value: object) -> datetime | None:
+    """An RFC 3339 time in UTC, digits beyond the microsecond cut off; None where it is none."""
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    fraction = (match["fraction"] or "")[:6].ljust(6, "0")
+    zone = "+00:00" if match["zone"] in "Zz" else match["zone"]
+    try:
+        return datetime.fromisoformat(f"{match['second'].upper()}.{fraction}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def lease_view(raw: object) -> LeaseView:
+    """One reading of a Lease.  Never raises; ``uid`` or ``resource_version`` is empty where ``raw`` is no object."""
+    body: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
+    metadata, spec = _mapping(body.get("metadata")), _mapping(body.get("spec"))
+    holder = _text(spec.get("holderIdentity"))
+    transitions = _int32(spec.get("leaseTransitions"), least=0)
+    return LeaseView(
+        uid=_text(metadata.get("uid")),
+        resource_version=_text(metadata.get("resourceVersion")),
+        holder=holder,
+        duration_s=_int32(spec.get("leaseDurationSeconds"), least=1),
+        transitions=transitions,
+        acquire_time=parse_time(spec.get("acquireTime")),
+        renew_time=parse_time(spec.get("renewTime")),
+        tenure=parse_tenure(_mapping(metadata.get("annotations")).get(TENURE), holder, transitions),
+        raw=body,
+    )
+
+
+def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
+    """The annotation ``vipd.io/tenure``, where it is well formed and speaks of this holder and these transitions."""
+    if not isinstance(text, str) or len(text) > MAX_TENURE_CHARS:
+        return None
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or not holder:
+        return None
+    if said.get("h") != holder or not _is_int(said.get("n")) or said["n"] != transitions:
+        return None
+    incarnation, eni, interval = said.get("inc"), said.get("eni"), said.get("interval")
+    if not isinstance(incarnation, str) or not 0 < len(incarnation) <= _MAX_INCARNATION_CHARS:
+        return None
+    if not isinstance(eni, str) or not _ENI_LIST.fullmatch(eni):
+        return None
+    if said.get("fence") not in tuple(Fence) or not isinstance(said.get("moved"), bool):
+        return None
+    if not _is_int(said.get("prio")) or abs(said["prio"]) > INT32_MAX:
+        return None
+    if not isinstance(interval, int | float) or isinstance(interval, bool):
+        return None
+    # The range is compared before the conversion: an integer of a thousand digits is no float.
+    if not 0 < interval <= _MAX_INTERVAL_S or not math.isfinite(interval):
+        return None
+    return Tenure(
+        holder=holder,
+        transitions=transitions,
+        incarnation=incarnation,
+        eni=eni,
+        fence=Fence(said["fence"]),
+        priority=said["prio"],
+        interval_s=float(interval),
+        moved=said["moved"],
+    )
+
+
+def create_body(*, namespace: str, name: str, draft: LeaseDraft, renew_time: datetime) -> dict[str, Any]:
+    """The object to POST."""
+    body: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": _spec(draft, renew_time),
+    }
+    annotations = {key: text for key, text in draft.annotations.items() if text is not None}
+    if annotations:
+        body["metadata"]["annotations"] = annotations
+    return body
+
+
+def replace_body(
+    base: LeaseView, *, namespace: str, name: str, draft: LeaseDraft, renew_time: datetime
+) -> dict[str, Any]:
+    """The object to PUT over ``base``: labels, owners, finalizers, other annotations and unknown spec fields stay.
+
+    It bears base's resourceVersion (compare-and-swap) and uid: without the uid, a PUT to a Lease that was deleted
+    in between would create it anew, because Leases allow creation by update (registry/coordination/lease strategy).
+    """
+    metadata = copy.deepcopy(dict(_mapping(base.raw.get("metadata"))))
+    spec = copy.deepcopy(dict(_mapping(base.raw.get("spec"))))
+    annotations = dict(_mapping(metadata.get("annotations")))
+    for key, text in draft.annotations.items():
+        if text is None:
+            annotations.pop(key, None)
+        else:
+            annotations[key] = text
+    metadata["annotations"] = annotations
+    metadata.update(name=name, namespace=namespace, uid=base.uid, resourceVersion=base.resource_version)
+    spec.update(_spec(draft, renew_time))
+    return {"apiVersion": API_VERSION, "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+def _spec(draft: LeaseDraft, renew_time: datetime) -> dict[str, Any]:
+    """The five fields that client-go writes (LeaderElectionRecordToLeaseSpec), also when it releases:
+
+    then the holder is "", the duration 1, both times are now and the transitions stay (leaderelection.go, release).
+    """
+    return {
+        "holderIdentity": draft.holder,
+        "leaseDurationSeconds": draft.duration_s,
+        "acquireTime": format_micro_time(draft.acquire_time or renew_time),
+        "renewTime": format_micro_time(renew_time),
+        "leaseTransitions": draft.transitions,
+    }
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    """A string that can be logged and compared: JSON may bear lone surrogates, which no UTF-8 stream takes."""
+    if not isinstance(value, str):
+        return ""
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _int32(value: object, *, least: int) -> int:
+    """The number, or 0 where it is no int32 or less than ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if least <= value <= INT32_MAX else 0

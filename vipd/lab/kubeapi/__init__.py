@@ -1,0 +1,1 @@
+"""A Kubernetes API for the lab: Leases, Pods, Nodes and Events, with conflicts, watches and expiry, in one process."""

@@ -1,0 +1,422 @@
+"""The whole lab in one asyncio process: namespaces, fabric, servers, and the processes that run in the namespaces.
+
+    client ── fabric (VPC, or a plain L2 segment) ── node a, node b ...
+                 node x: net1 (its ENI), eth0 (management), lo (IMDS), an application, and vipd
+    ctl: the management network with the Kubernetes API and EC2
+
+Everything ends with the context, whatever ended it; and the sandbox round it ends the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal as signals
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vipd.core.model import Address
+from vipd.errors import VipdError
+from vipd.lab import imds as metadata
+from vipd.lab.ec2 import Ec2
+from vipd.lab.fabric import Bridge, Management, VpcFabric
+from vipd.lab.imds import Imds
+from vipd.lab.kubeapi.server import KubeApi
+from vipd.lab.netns import Namespace
+from vipd.lab.observer import Observer
+from vipd.lab.probes import ProbeLog
+from vipd.lab.vpc import LAB_SUBNET, EniRecord, Vpc
+
+NAMESPACE, LEASE = "lab", "vip"
+API_PORT, EC2_PORT, APP_PORT, LISTEN_PORT = 6443, 8773, 7000, 9808
+VIP4 = ip_address("10.0.1.100")
+VIP6 = ip_address("fd00:10:0:1::100")
+REGION = "us-east-2"
+CLIENT = "client"
+START_S = 20.0
+RIGHTS = {
+    ("get", "leases"),
+    ("list", "leases"),
+    ("watch", "leases"),
+    ("create", "leases"),
+    ("update", "leases"),
+    ("get", "pods"),
+    ("patch", "pods"),
+    ("create", "events"),
+}
+"""What a ServiceAccount for vipd needs; the lab's RBAC grants nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is built before the curtain rises."""
+
+    fabric: str = "vpc"
+    """"vpc": delivery follows the EC2 mapping; "bridge": a plain L2 segment, no ENI, neighbours' caches decide."""
+    families: tuple[int, ...] = (4,)
+    nodes: tuple[str, ...] = ("a", "b")
+    duration_s: float = 3
+    ec2_s: float = 0.4
+    remap_lag_s: float = 0.0
+    imds_lag_s: float = 0.0
+    arguments: tuple[str, ...] = ()
+    """More arguments for every ``vipd sidecar``."""
+
+    @property
+    def vips(self) -> tuple[Address, ...]:
+        return tuple(VIP4 if family == 4 else VIP6 for family in self.families)
+
+    @property
+    def vpc(self) -> bool:
+        return self.fabric == "vpc"
+
+
+@dataclass(slots=True)
+class Node:
+    """One node with one pod on it."""
+
+    name: str
+    number: int
+    space: Namespace
+    mac: str
+    eni: EniRecord | None = None
+    imds: Imds | None = None
+    powered: bool = True
+    vipd: asyncio.subprocess.Process | None = None
+    application: asyncio.subprocess.Process | None = None
+    log: Path = field(default_factory=Path)
+    started_at: float = 0.0
+
+    @property
+    def pod(self) -> str:
+        return f"vipd-{self.name}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.pod}_{self.uid}"
+
+    @property
+    def uid(self) -> str:
+        return f"00000000-0000-4000-8000-{self.number:012d}"
+
+    @property
+    def management(self) -> str:
+        return f"10.99.0.{10 + self.number}"
+
+    @property
+    def alive(self) -> bool:
+        return self.vipd is not None and self.vipd.returncode is None
+
+
+class Lab:
+    """``async with Lab(setting) as lab: ...``"""
+
+    def __init__(self, setting: Setting, *, folder: Path | None = None) -> None:
+        self.setting = setting
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="vipd-lab-"))
+        self.vpc = Vpc(remap_lag_s=setting.remap_lag_s, imds_lag_s=setting.imds_lag_s)
+        self.ec2 = Ec2(self.vpc, write_s=setting.ec2_s, describe_s=min(0.1, setting.ec2_s))
+        self.api = KubeApi()
+        self.observer = Observer(setting.vips)
+        self.probes = {vip: ProbeLog(str(vip)) for vip in setting.vips}
+        self.nodes: dict[str, Node] = {}
+        self._spaces: list[Namespace] = []
+        self._processes: list[asyncio.subprocess.Process] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Lab:
+        try:
+            await self._build()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+
+    # -------------------------------------------------------------------------------------- building
+
+    async def _space(self, name: str) -> Namespace:
+        space = Namespace(name)
+        self._spaces.append(space)
+        return await space.start()
+
+    async def _build(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.fabric_space = await self._space("fabric")
+        self.fabric: VpcFabric | Bridge
+        self.fabric = await (VpcFabric if self.setting.vpc else Bridge)(self.fabric_space).start()
+        self.control = await Management(await self._space("ctl")).start()
+        await self.api.start(self.control.space.listen(Management.API, API_PORT))
+        await self.ec2.start(self.control.space.listen(Management.EC2, EC2_PORT))
+        self.client = await self._space(CLIENT)
+        await self._plug(CLIENT, self.client, "02:00:00:00:01:c8", 200)
+        for number, name in enumerate(self.setting.nodes, 1):
+            await self._add_node(name, number)
+        self.vpc.on_mapping(self._remap)
+        for change in self.vpc.delivered:
+            await self._deliver(change.address, change.eni)
+        await self._start_prober()
+
+    async def _plug(self, name: str, space: Namespace, mac: str, host: int) -> None:
+        if isinstance(self.fabric, VpcFabric):
+            await self.fabric.plug(name, space, "net1", mac)
+        else:
+            await self.fabric.plug(f"p-{name}", space, "net1", mac)
+        index = await space.index("net1")
+        # The hypervisor answers ARP, and a node must not answer for what its other interfaces have.
+        space.sysctl({"net/ipv4/conf/all/arp_ignore": 1, "net/ipv4/conf/all/arp_announce": 2})
+        await space.ipr.addr("add", index=index, address=f"10.0.1.{host}", prefixlen=24)
+        await space.ipr.addr("add", index=index, address=f"fd00:10:0:1::{host}", prefixlen=64, flags=0x02)
+        self._spaces_by_eni = getattr(self, "_spaces_by_eni", {})
+        if self.setting.vpc:
+            tail = "cccc" if name == CLIENT else f"{0xA + host - 11:x}"
+            eni = EniRecord(
+                id=f"eni-{tail:0>17}",
+                mac=mac,
+                subnet=LAB_SUBNET,
+                primary=ip_address(f"10.0.1.{host}"),
+                ipv6s=[ip_address(f"fd00:10:0:1::{host}")],
+                instance_id=f"i-{tail:0>17}",
+            )
+            self.vpc.add(eni)
+            self._spaces_by_eni[eni.id] = name
+
+    async def _add_node(self, name: str, number: int) -> None:
+        space = await self._space(name)
+        node = Node(name, number, space, mac=f"02:00:00:00:01:{9 + number:02x}")
+        await self._plug(name, space, node.mac, 10 + number)
+        await self.control.plug(name, space, f"{node.management}/24")
+        self.api.add_user(f"system:serviceaccount:{NAMESPACE}:{node.pod}", f"token-{name}", RIGHTS)
+        self.api.store.create(
+            next(k for k in _kinds() if k.kind == "Pod"),
+            NAMESPACE,
+            {"metadata": {"name": node.pod}, "spec": {"nodeName": f"node-{name}"}},
+        )
+        if self.setting.vpc:
+            node.eni = next(e for e in self.vpc.enis.values() if e.mac == node.mac)
+            access_key = f"AKIALAB{name.upper()}"
+            self.ec2.credentials[access_key] = name
+            await space.ipr.addr("add", index=1, address=metadata.ADDRESS, prefixlen=32)
+            node.imds = Imds(self.vpc, node.eni.instance_id, region=REGION, access_key=access_key)
+            await node.imds.start(space.listen(metadata.ADDRESS, 80))
+        self.observer.watch_addresses(name, space)
+        self.observer.sniff(name, self.fabric_space, f"p-{name}")
+        self._kubeconfig(node)
+        self.nodes[name] = node
+        await self.start_application(node)
+
+    def _kubeconfig(self, node: Node) -> None:
+        path = self.folder / f"kubeconfig-{node.name}"
+        path.write_text(
+            f"""apiVersion: v1
+kind: Config
+clusters: [{{name: lab, cluster: {{server: "http://{Management.API}:{API_PORT}"}}}}]
+users: [{{name: {node.name}, user: {{token: token-{node.name}}}}}]
+contexts: [{{name: lab, context: {{cluster: lab, user: {node.name}, namespace: {NAMESPACE}}}}}]
+current-context: lab
+"""
+        )
+
+    # -------------------------------------------------------------------------------------- mapping
+
+    def _remap(self, address: Address, eni: str | None) -> None:
+        self._later(self._deliver(address, eni))
+
+    async def _deliver(self, address: Address, eni: str | None) -> None:
+        if isinstance(self.fabric, VpcFabric):
+            await self.fabric.set_mapping(address, self._spaces_by_eni[eni] if eni else None)
+
+    def _later(self, job: Any) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def mapped_to(self, address: Address) -> str | None:
+        """The node whose ENI the VPC maps the address to."""
+        owner = self.vpc.owner(address)
+        return self._spaces_by_eni.get(owner) if owner else None
+
+    # ------------------------------------------------------------------------------------- processes
+
+    async def _spawn(self, space: Namespace, module: str, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await space.spawn([sys.executable, "-m", module, *arguments], **options)
+        self._processes.append(process)
+        return process
+
+    async def start_application(self, node: Node) -> None:
+        """The pod's application: an echo that answers for every address of its namespace."""
+        node.application = await self._spawn(
+            node.space,
+            "vipd.lab.responder",
+            "--name",
+            node.name,
+            "--port",
+            str(APP_PORT),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert node.application.stdout is not None
+        await asyncio.wait_for(node.application.stdout.readline(), START_S)
+
+    async def _start_prober(self) -> None:
+        targets = [text for vip in self.setting.vips for text in ("--target", str(vip))]
+        prober = await self._spawn(
+            self.client,
+            "vipd.lab.prober",
+            *targets,
+            "--port",
+            str(APP_PORT),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert prober.stdout is not None
+        self._later(self._read_probes(prober.stdout))
+
+    async def _read_probes(self, stream: asyncio.StreamReader) -> None:
+        by_text = {log.target: log for log in self.probes.values()}
+        while line := await stream.readline():
+            target, _, rest = line.decode().partition(" ")
+            if target == "stall":
+                for log in self.probes.values():
+                    log.stalled(rest)
+            else:
+                by_text[target].add(rest)
+
+    def vipd_command(self, node: Node) -> list[str]:
+        """The command line of a node's vipd, without the interpreter."""
+        command = ["sidecar", "--lease", LEASE, "--lease-duration", f"{self.setting.duration_s:g}s"]
+        for vip in self.setting.vips:
+            command += ["--vip", f"{vip}%net1"]
+        command += ["--listen", f"127.0.0.1:{LISTEN_PORT}", "--log-format", "json"]
+        if not self.setting.vpc:
+            command += ["--eni", "none"]
+        return [*command, *self.setting.arguments]
+
+    def environment(self, node: Node) -> dict[str, str]:
+        """The environment of a node's vipd, as the Downward API and EKS would set it."""
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if key in os.environ}
+        return kept | {
+            "HOME": str(self.folder),
+            "POD_NAME": node.pod,
+            "POD_NAMESPACE": NAMESPACE,
+            "POD_UID": node.uid,
+            "NODE_NAME": f"node-{node.name}",
+            "KUBECONFIG": str(self.folder / f"kubeconfig-{node.name}"),
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL_EC2": f"http://{Management.EC2}:{EC2_PORT}",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    async def start_vipd(self, node: Node, *extra: str, env: Mapping[str, str] | None = None) -> None:
+        """Start a node's vipd; its log goes on in the node's log file."""
+        node.log = self.folder / f"vipd-{node.name}.log"
+        with node.log.open("ab") as log:
+            node.vipd = await self._spawn(
+                node.space,
+                "vipd",
+                *self.vipd_command(node),
+                *extra,
+                env=self.environment(node) | dict(env or {}),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+
+    def signal(self, node: Node, number: signals.Signals) -> None:
+        """Signal a node's vipd.  Raises VipdError where none runs."""
+        if node.vipd is None or node.vipd.returncode is not None:
+            raise VipdError(f"no vipd runs on node {node.name}; its log: {node.log}")
+        node.vipd.send_signal(number)
+
+    # ---------------------------------------------------------------------------------------- faults
+
+    async def power_off(self, node: Node) -> None:
+        """The node is gone at once: its links first, then every process on it."""
+        node.powered = False
+        await self.link(node, up=False)
+        self.control.unplug(node.name)
+        await self.control.space.ipr.link("set", index=await self.control.space.index(f"m-{node.name}"), state="down")
+        self.observer.lost_power(node.name)
+        for process in (node.vipd, node.application):
+            if process is not None and process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def power_on(self, node: Node) -> None:
+        """The node boots: links, application; its kernel bears nothing of before.  vipd is started apart."""
+        index = await node.space.index("net1")
+        for vip in self.setting.vips:
+            await self.delete_address(node, vip)
+        await self.link(node, up=True)
+        await self.control.space.ipr.link("set", index=await self.control.space.index(f"m-{node.name}"), state="up")
+        await node.space.ipr.link("set", index=index, state="up")
+        await self.start_application(node)
+        node.powered = True
+
+    async def link(self, node: Node, *, up: bool) -> None:
+        """Plug the node's cable in or out on the fabric's side: the node loses its carrier."""
+        index = await self.fabric_space.index(f"p-{node.name}")
+        await self.fabric_space.ipr.link("set", index=index, state="up" if up else "down")
+        if up and isinstance(self.fabric, VpcFabric):
+            # The kernel dropped routes and neighbours of the port with its link.
+            await self.fabric.replug(node.name)
+
+    async def partition(self, node: Node | None, service: str, *, cut: bool) -> None:
+        """Cut a node (None: everybody) off from "api" or "ec2" without a word, or heal it."""
+        address = Management.API if service == "api" else Management.EC2
+        await self.control.cut(node.management if node else "10.99.0.0/24", address, cut=cut)
+
+    async def delete_address(self, node: Node, address: Address) -> bool:
+        """Somebody deletes the VIP on the node; False where it is not there."""
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            await node.space.ipr.addr(
+                "del", index=await node.space.index("net1"), address=str(address), prefixlen=address.max_prefixlen
+            )
+        except NetlinkError as error:
+            if error.code != 99:  # EADDRNOTAVAIL
+                raise
+            return False
+        return True
+
+    # --------------------------------------------------------------------------------------- the end
+
+    async def _end(self) -> None:
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+        await asyncio.gather(*(p.wait() for p in self._processes), return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.observer.close()
+        for node in self.nodes.values():
+            if node.imds is not None:
+                await node.imds.stop()
+        await self.api.stop()
+        await self.ec2.stop()
+        if isinstance(getattr(self, "fabric", None), VpcFabric):
+            await self.fabric.close()  # type: ignore[union-attr]
+        for space in self._spaces:
+            await space.close()
+
+
+def _kinds() -> Sequence[Any]:
+    from vipd.lab.kubeapi.store import KINDS
+
+    return KINDS
+
+
+__all__ = ["CLIENT", "LEASE", "NAMESPACE", "VIP4", "VIP6", "Lab", "Node", "Setting", "socket"]
