@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vipd.agent.agent import Agent
 from vipd.agent.aws import AwsSide, connect_aws
@@ -23,7 +24,7 @@ from vipd.announce.packet import PacketAnnouncer
 from vipd.config import SidecarSettings, reload
 from vipd.core.model import Fence, LinkState
 from vipd.core.settings import ElectionConfig
-from vipd.errors import ConfigError, VipdError
+from vipd.errors import ConfigError
 from vipd.kube.connect import connect
 from vipd.kube.events import EventWriter, LeaseRef
 from vipd.kube.leases import KubeLeases
@@ -36,6 +37,9 @@ from vipd.observe.http import ObserveServer
 from vipd.observe.logs import fields, set_level
 from vipd.observe.metrics import Metrics
 from vipd.observe.status import ready, status_document
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import ApiClient
 
 log = logging.getLogger("vipd")
 
@@ -224,40 +228,31 @@ async def _aws(settings: SidecarSettings, links: Mapping[str, LinkState], enviro
 
 
 def _fence(settings: SidecarSettings, *, managed: bool) -> Fence:
-    if settings.fence == "auto":
-        fence = Fence.ENI if managed else Fence.LEASE
-    else:
-        fence = Fence(settings.fence)
+    chosen = settings.fence.value
+    fence = (Fence.ENI if managed else Fence.LEASE) if chosen == "auto" else Fence(chosen)
     if fence is Fence.ENI and not managed:
         raise ConfigError(
             "--fence eni: no ENI is managed (--eni none), so the mapping fences nothing; use --fence lease"
         )
     if fence is Fence.LEASE and settings.lease_duration_s < 2:
         raise ConfigError(
-            f"--lease-duration {settings.lease_duration_s}s: fence lease needs 2s or more, because the kernel's address "
-            "lifetimes are whole seconds"
+            f"--lease-duration {settings.lease_duration_s}s: fence lease needs 2s or more, because the kernel's "
+            "address lifetimes are whole seconds"
         )
     return fence
 
 
-def _teller(settings: SidecarSettings, client: object, metrics: Metrics) -> Teller:
+def _teller(settings: SidecarSettings, client: ApiClient, metrics: Metrics) -> Teller:
+    """Labels and Events are about the Pod; on a bare host labels are the Node's, and Events are about the Lease."""
     pod = settings.pod
-    about: PodRef | LeaseRef
+    me: PodRef | NodeRef | None = None
+    about: PodRef | LeaseRef = LeaseRef(namespace=settings.namespace, name=settings.lease)
     if pod.name:
-        about = me = PodRef(namespace=pod.namespace or settings.namespace, name=pod.name, uid=pod.uid or "")
-        labels = MemberLabels(client, me=me, lease=settings.lease)  # type: ignore[arg-type]
-    else:
-        about = LeaseRef(namespace=settings.namespace, name=settings.lease)
-        labels = (
-            MemberLabels(client, me=NodeRef(name=pod.node), lease=settings.lease)  # type: ignore[arg-type]
-            if pod.node
-            else None
-        )
+        me = about = PodRef(namespace=pod.namespace or settings.namespace, name=pod.name, uid=pod.uid or "")
+    elif pod.node:
+        me = NodeRef(name=pod.node)
     return Teller(
         metrics=metrics,
-        labels=labels,
-        events=EventWriter(client, about=about, instance=settings.identity),  # type: ignore[arg-type]
+        labels=MemberLabels(client, me=me, lease=settings.lease) if me else None,
+        events=EventWriter(client, about=about, instance=settings.identity),
     )
-
-
-__all__ = ["VipdError", "run"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from vipd.core.messages import Changed, Note
 from vipd.core.model import CallFailed
@@ -61,6 +63,7 @@ class Teller:
 
     def noted(self, state: State, note: Note) -> None:
         """Something people should see."""
+        self._metrics.noted(note.reason.value)
         level = logging.WARNING if note.warning else logging.INFO
         log.log(level, "%s", note.detail, extra=fields(reason=note.reason.value, state=state.phase.value))
         if note.warning:
@@ -78,8 +81,8 @@ class Teller:
                 task.cancel()
             await asyncio.gather(*done, *late, return_exceptions=True)
 
-    def _spawn(self, job: object) -> None:
-        task = asyncio.get_running_loop().create_task(job)  # type: ignore[arg-type]
+    def _spawn(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -76,14 +76,22 @@ class VpcFabric:
             if address.version == 6:
                 await self._proxy("add", address, index)
 
+    async def replug(self, name: str) -> None:
+        """The port's link is back: the kernel dropped its routes and neighbours with the link."""
+        async with self._lock:
+            for address, owner in list(self._owner.items()):
+                if owner == name:
+                    await self._deliver(address, name)
+                elif address.version == 6:
+                    await self._proxy("replace", address, self._ports[name][0])
+
     async def set_mapping(self, address: Address, name: str | None) -> None:
         """Deliver ``address`` to this port from now on; None: to nobody."""
         async with self._lock:
             before = self._owner.get(address)
             if name is None:
                 if before is not None:
-                    await self._route("del", address, before)
-                    self._owner.pop(address)
+                    await self._undeliver(address, before)
             else:
                 await self._deliver(address, name)
             if address.version == 6:
@@ -101,6 +109,16 @@ class VpcFabric:
             await self._source("add", address, name)
         await self._route("replace", address, name)
         self._owner[address] = name
+
+    async def _undeliver(self, address: Address, name: str) -> None:
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        self._owner.pop(address)
+        try:
+            await self._route("del", address, name)
+        except NetlinkError as error:
+            if error.code != 3:  # ESRCH: the route went with the port's link
+                raise
 
     async def _forbid(self, address: Address, name: str) -> None:
         await asyncio.sleep(SETTLE_S)

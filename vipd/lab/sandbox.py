@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from vipd.errors import VipdError
 
-MARK = "VIPD_LAB_SANDBOX"
+MARK = "IN_VIPD_LAB_SANDBOX"
 """Set inside; bears the inode of the host's network namespace, so that a stale value is found out."""
 
 _CAP_SYS_ADMIN = 21

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from vipd.lab.stage import Setting, Stage
+from vipd.lab.stage import Stage
+from vipd.lab.topology import Setting
 
 Act = Callable[[Stage], Awaitable[None]]
 

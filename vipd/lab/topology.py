@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal as signals
-import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from asyncio.subprocess import Process
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +29,7 @@ from vipd.lab.ec2 import Ec2
 from vipd.lab.fabric import Bridge, Management, VpcFabric
 from vipd.lab.imds import Imds
 from vipd.lab.kubeapi.server import KubeApi
+from vipd.lab.kubeapi.store import PODS
 from vipd.lab.netns import Namespace
 from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
@@ -89,10 +90,10 @@ class Node:
     eni: EniRecord | None = None
     imds: Imds | None = None
     powered: bool = True
-    vipd: asyncio.subprocess.Process | None = None
-    application: asyncio.subprocess.Process | None = None
+    vipd: Process | None = None
+    application: Process | None = None
+    uid: str = ""
     log: Path = field(default_factory=Path)
-    started_at: float = 0.0
 
     @property
     def pod(self) -> str:
@@ -101,10 +102,6 @@ class Node:
     @property
     def identity(self) -> str:
         return f"{self.pod}_{self.uid}"
-
-    @property
-    def uid(self) -> str:
-        return f"00000000-0000-4000-8000-{self.number:012d}"
 
     @property
     def management(self) -> str:
@@ -128,7 +125,8 @@ class Lab:
         self.probes = {vip: ProbeLog(str(vip)) for vip in setting.vips}
         self.nodes: dict[str, Node] = {}
         self._spaces: list[Namespace] = []
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._spaces_by_eni: dict[str, str] = {}
+        self._processes: list[Process] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Lab:
@@ -178,7 +176,6 @@ class Lab:
         space.sysctl({"net/ipv4/conf/all/arp_ignore": 1, "net/ipv4/conf/all/arp_announce": 2})
         await space.ipr.addr("add", index=index, address=f"10.0.1.{host}", prefixlen=24)
         await space.ipr.addr("add", index=index, address=f"fd00:10:0:1::{host}", prefixlen=64, flags=0x02)
-        self._spaces_by_eni = getattr(self, "_spaces_by_eni", {})
         if self.setting.vpc:
             tail = "cccc" if name == CLIENT else f"{0xA + host - 11:x}"
             eni = EniRecord(
@@ -198,11 +195,12 @@ class Lab:
         await self._plug(name, space, node.mac, 10 + number)
         await self.control.plug(name, space, f"{node.management}/24")
         self.api.add_user(f"system:serviceaccount:{NAMESPACE}:{node.pod}", f"token-{name}", RIGHTS)
-        self.api.store.create(
-            next(k for k in _kinds() if k.kind == "Pod"),
+        pod = self.api.store.create(
+            PODS,
             NAMESPACE,
             {"metadata": {"name": node.pod}, "spec": {"nodeName": f"node-{name}"}},
         )
+        node.uid = pod["metadata"]["uid"]
         if self.setting.vpc:
             node.eni = next(e for e in self.vpc.enis.values() if e.mac == node.mac)
             access_key = f"AKIALAB{name.upper()}"
@@ -249,7 +247,7 @@ current-context: lab
 
     # ------------------------------------------------------------------------------------- processes
 
-    async def _spawn(self, space: Namespace, module: str, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
+    async def _spawn(self, space: Namespace, module: str, *arguments: str, **options: Any) -> Process:
         process = await space.spawn([sys.executable, "-m", module, *arguments], **options)
         self._processes.append(process)
         return process
@@ -345,7 +343,6 @@ current-context: lab
         """The node is gone at once: its links first, then every process on it."""
         node.powered = False
         await self.link(node, up=False)
-        self.control.unplug(node.name)
         await self.control.space.ipr.link("set", index=await self.control.space.index(f"m-{node.name}"), state="down")
         self.observer.lost_power(node.name)
         for process in (node.vipd, node.application):
@@ -411,12 +408,3 @@ current-context: lab
             await self.fabric.close()  # type: ignore[union-attr]
         for space in self._spaces:
             await space.close()
-
-
-def _kinds() -> Sequence[Any]:
-    from vipd.lab.kubeapi.store import KINDS
-
-    return KINDS
-
-
-__all__ = ["CLIENT", "LEASE", "NAMESPACE", "VIP4", "VIP6", "Lab", "Node", "Setting", "socket"]

@@ -42,9 +42,10 @@ class Kind:
 
 
 LEASES = Kind("leases", "Lease", "coordination.k8s.io/v1", create_on_update=True)
+PODS = Kind("pods", "Pod", "v1")
 KINDS = (
     LEASES,
-    Kind("pods", "Pod", "v1"),
+    PODS,
     Kind("nodes", "Node", "v1", namespaced=False),
     Kind("events", "Event", "v1"),
 )
