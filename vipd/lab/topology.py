@@ -242,8 +242,11 @@ current-context: lab
 
     def mapped_to(self, address: Address) -> str | None:
         """The node whose ENI the VPC maps the address to."""
-        owner = self.vpc.owner(address)
-        return self._spaces_by_eni.get(owner) if owner else None
+        return self.node_of(self.vpc.owner(address))
+
+    def node_of(self, eni: str | None) -> str | None:
+        """The node (or the client) behind an ENI."""
+        return self._spaces_by_eni.get(eni) if eni else None
 
     # ------------------------------------------------------------------------------------- processes
 

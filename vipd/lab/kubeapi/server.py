@@ -261,7 +261,10 @@ class KubeApi:
             if error is not None:
                 await _send(response, "ERROR", error.status)
                 return response
-            await self._follow(response, target, queue, boottime() + limit_s)
+            try:
+                await self._follow(response, target, queue, boottime() + limit_s)
+            except ConnectionResetError:
+                return response  # the client went away
             return response
         finally:
             self.store.unsubscribe(queue)

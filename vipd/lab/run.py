@@ -1,0 +1,216 @@
+"""Plays scenarios: builds a lab, sets the stage, brings about the fault, measures, and judges the promise.
+
+One lab serves all rounds of a scenario: after each round what was broken is put back, and the next one starts
+from whoever serves by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from vipd.core.model import Address
+from vipd.lab.measure import Phases, RoundResult, Timeline, two_owners_s
+from vipd.lab.scenarios import Promise, Scenario
+from vipd.lab.stage import SceneFailed, Stage
+from vipd.lab.topology import Lab, Setting
+
+LEAD_S = 0.3
+"""A window begins this long before the fault: what was true before it can be seen."""
+
+ANSWERS_IN_S = 1.2
+"""The prober gives up on a probe after a second; a window is complete after that."""
+
+Teller = Callable[[str], None]
+
+
+@asynccontextmanager
+async def staged(setting: Setting, *, folder: Path | None = None) -> AsyncIterator[Stage]:
+    """A running lab with everything in place."""
+    async with Lab(setting, folder=folder) as lab:
+        stage = Stage(lab)
+        await stage.set()
+        yield stage
+
+
+async def play(scenario: Scenario, stage: Stage, number: int) -> Timeline:
+    """One round, and all that was seen of it."""
+    await stage.set()
+    begun_at = stage.now()
+    before = stage.active
+    stage.fault_at = begun_at
+    failure = ""
+    try:
+        await scenario.act(stage)
+    except SceneFailed as error:
+        failure = str(error)
+    end = stage.now()
+    await stage.pause(ANSWERS_IN_S)
+    result = _result(scenario, stage, number, before=before, begun_at=begun_at, end=end, failure=failure)
+    return _timeline(scenario, stage, result, end)
+
+
+async def run_scenario(
+    scenario: Scenario, *, rounds: int, setting: Setting, folder: Path | None, tell: Teller
+) -> AsyncIterator[Timeline]:
+    """All rounds of one scenario, each as it ends."""
+    tell(f"{scenario.name}: {scenario.summary}")
+    async with staged(setting, folder=folder) as stage:
+        for number in range(1, rounds + 1):
+            yield await play(scenario, stage, number)
+
+
+def setting_for(scenario: Scenario, *, duration_s: float | None, ec2_s: float | None, fence: str | None) -> Setting:
+    """The scenario's setting with the command line's wishes."""
+    setting = scenario.setting
+    if duration_s is not None:
+        setting = replace(setting, duration_s=duration_s)
+    if ec2_s is not None:
+        setting = replace(setting, ec2_s=ec2_s)
+    if fence is not None:
+        setting = replace(setting, arguments=(*setting.arguments, "--fence", fence))
+    return setting
+
+
+# --------------------------------------------------------------------------------------------- judging
+
+
+def _result(
+    scenario: Scenario, stage: Stage, number: int, *, before: str, begun_at: float, end: float, failure: str
+) -> RoundResult:
+    start = stage.fault_at - LEAD_S
+    windows = [log.window(start, end) for log in stage.lab.probes.values()]
+    worst = max(windows, key=lambda w: w.gap_s)
+    result = RoundResult(
+        scenario=scenario.name,
+        round=number,
+        sent=sum(w.sent for w in windows),
+        lost=sum(w.lost for w in windows),
+        gap_ms=round(worst.gap_s * 1000, 1),
+        owner_before=before,
+        owner_after=worst.last_who,
+        two_owners_ms=round(_two_owners_s(stage, start, end) * 1000, 1),
+        lease_transitions=_transitions(stage),
+        phases=_phases(stage),
+    )
+    wrong = [failure, *stage.complaints, *_broken(scenario.promise, stage, result)]
+    wrong += stage.foreign_ec2_writes(begun_at)
+    reasons = [reason for reason in wrong if reason]
+    return replace(result, ok=not reasons, reason="; ".join(reasons))
+
+
+def _transitions(stage: Stage) -> int:
+    """How often the Lease was taken since the fault."""
+    before = [w.transitions for w in stage.lab.api.lease_writes if w.at < stage.fault_at]
+    after = {w.transitions for w in stage.lease_writes() if w.holder}
+    return len(after - set(before[-1:]))
+
+
+def _two_owners_s(stage: Stage, start: float, end: float) -> float:
+    ports = {name: name for name in stage.lab.nodes} if stage.lab.setting.vpc else None
+    return two_owners_s(stage.lab.observer.bearings, start, end, delivered_to=ports)
+
+
+def _broken(promise: Promise, stage: Stage, result: RoundResult) -> list[str]:
+    """What of the promise this round did not keep."""
+    broken = []
+    if promise.lost is not None and result.lost > promise.lost:
+        broken.append(f"{result.lost} probes lost, promised {promise.lost}")
+    limit = promise.limit_ms(stage.duration_s, result.phases.eni_ms)
+    if limit is not None and result.gap_ms > limit:
+        broken.append(f"gap {result.gap_ms:.0f} ms, promised {limit:.0f} ms")
+    changed = result.owner_after != result.owner_before
+    if promise.owner_changes is not None and changed != promise.owner_changes:
+        broken.append(f"owner {result.owner_before} -> {result.owner_after}")
+    if stage.duration_s >= 2 and result.two_owners_ms > 0:
+        broken.append(f"two owners for {result.two_owners_ms:.1f} ms")
+    return broken
+
+
+def _phases(stage: Stage) -> Phases:
+    """The takeover since the fault, as API, kernel, EC2 and wire saw it."""
+    fault_at, lab = stage.fault_at, stage.lab
+    writes = list(lab.api.lease_writes)
+    known = [w.transitions for w in writes if w.at < fault_at]
+    take = next((w for w in writes if w.at >= fault_at and w.holder and (not known or w.transitions > known[-1])), None)
+    taker = next((n.name for n in lab.nodes.values() if take and n.identity == take.holder), None)
+    eni_ms = _eni_ms(stage, taker)
+    if take is None or taker is None:
+        return Phases(eni_ms=eni_ms)
+    borne = min((b.since for b in lab.observer.bearings if b.node == taker and b.since >= take.at), default=None)
+    claims = [a.at for a in lab.observer.announcements if a.node == taker and a.at >= take.at]
+    return Phases(
+        detect_ms=_ms(fault_at, take.began_at),
+        lease_ms=_ms(take.began_at, take.at),
+        address_ms=_ms(take.at, borne),
+        eni_ms=eni_ms,
+        announce_ms=_ms(borne, claims[0] if claims else None),
+    )
+
+
+def _eni_ms(stage: Stage, caller: str | None) -> float | None:
+    """From the start of the first EC2 call that succeeded since the fault to the end of the last one needed.
+
+    Refused and throttled attempts before are not EC2 time: their pauses are vipd's own.
+    """
+    calls = [
+        c
+        for c in stage.lab.ec2.log
+        if c.started_at >= stage.fault_at and c.outcome == "OK" and caller in (None, c.caller)
+    ]
+    if not calls:
+        return None
+    last = max(c.ended_at for c in calls if not c.action.startswith("Describe"))
+    return _ms(calls[0].started_at, last)
+
+
+def _ms(since: float | None, until: float | None) -> float | None:
+    return None if since is None or until is None else round((until - since) * 1000, 1)
+
+
+def _timeline(scenario: Scenario, stage: Stage, result: RoundResult, end: float) -> Timeline:
+    lab, start = stage.lab, stage.fault_at - LEAD_S
+    names = {node.identity: node.name for node in lab.nodes.values()}
+    holders: list[tuple[float, str]] = []
+    for write in lab.api.lease_writes:
+        who = names.get(write.holder, "")
+        if not holders or holders[-1][1] != who:
+            holders.append((write.at, who))
+    mapped: dict[Address, list[tuple[float, str]]] = {}
+    if lab.setting.vpc:
+        for vip in lab.setting.vips:
+            mapped[vip] = [(r.at, lab.node_of(r.eni) or "") for r in lab.vpc.delivered if r.address == vip]
+    return Timeline(
+        title=f"{scenario.name}: {scenario.summary}",
+        fault_at=stage.fault_at,
+        start=start,
+        end=end,
+        result=result,
+        probes={vip: log.between(start, end) for vip, log in lab.probes.items()},
+        holders=holders,
+        mapped=mapped,
+        bearings=[replace(b) for b in lab.observer.bearings if b.until is None or b.until >= start],
+        calls=[c for c in lab.ec2.log if c.ended_at >= start],
+        announcements=[a for a in lab.observer.announcements if a.at >= start],
+        nodes=list(lab.nodes),
+    )
+
+
+async def run_all(
+    scenarios: list[Scenario],
+    *,
+    rounds: int,
+    wishes: Callable[[Scenario], Setting],
+    folder: Path,
+    tell: Teller,
+) -> AsyncIterator[Timeline]:
+    """Scenario after scenario, each in a lab of its own."""
+    for scenario in scenarios:
+        async for timeline in run_scenario(
+            scenario, rounds=rounds, setting=wishes(scenario), folder=folder / scenario.name, tell=tell
+        ):
+            yield timeline
+            await asyncio.sleep(0)
