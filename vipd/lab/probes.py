@@ -71,7 +71,10 @@ class ProbeLog:
         )
 
     def _longest_gap(self, answered: list[Probe], start: float, end: float) -> tuple[float, float]:
-        moments = [p.sent_at for p in answered] or [start]
+        # Where nobody answered in the seconds before the window, the silence counts from its start.
+        moments = [p.sent_at for p in answered]
+        if not moments or moments[0] > start:
+            moments.insert(0, start)
         gaps = [(later - at - self._stalled_s(at, later), at) for at, later in pairwise(moments)]
         tail = end - moments[-1] - self._stalled_s(moments[-1], end)
         # The probes of the last second may still be answered; only a longer silence is one.

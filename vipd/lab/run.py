@@ -168,7 +168,8 @@ def _eni_ms(stage: Stage, caller: str | None) -> float | None:
 
 
 def _ms(since: float | None, until: float | None) -> float | None:
-    return None if since is None or until is None else round((until - since) * 1000, 1)
+    # Netlink and the wire are read by one loop: what happened together may be stamped in either order.
+    return None if since is None or until is None else round(max(0.0, until - since) * 1000, 1)
 
 
 def _timeline(scenario: Scenario, stage: Stage, result: RoundResult, end: float) -> Timeline:
