@@ -12,7 +12,7 @@ import math
 
 from vipd.core.model import Fence
 
-TAKE_LEAD_S = 0.06
+TAKE_LEAD_S = 0.1
 """How long before the expiry a candidate sends its take, when the holder is a vipd with fence eni."""
 
 RATE_TOLERANCE = 0.05
