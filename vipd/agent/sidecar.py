@@ -22,9 +22,9 @@ from vipd.agent.hands import Hands
 from vipd.agent.witness import Teller
 from vipd.announce.packet import PacketAnnouncer
 from vipd.config import SidecarSettings, reload
-from vipd.core.model import Fence, LinkState
+from vipd.core.model import CallFailed, CallFailure, Fence, LinkState
 from vipd.core.settings import ElectionConfig
-from vipd.errors import ConfigError
+from vipd.errors import AwsError, ConfigError
 from vipd.kube.connect import connect
 from vipd.kube.events import EventWriter, LeaseRef
 from vipd.kube.leases import KubeLeases
@@ -42,6 +42,14 @@ if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient
 
 log = logging.getLogger("vipd")
+
+API_START_S = 30.0
+"""How long an API that is away at the start is waited for."""
+
+PASSING = frozenset({CallFailure.TIMEOUT, CallFailure.UNREACHABLE, CallFailure.THROTTLED, CallFailure.SERVER})
+
+CREDENTIALS_S = 60.0
+"""How often temporary AWS credentials are looked at, so that a takeover never waits for new ones."""
 
 LIVE_KEYS = frozenset({"priority", "lease-duration", "renew-interval", "grace", "log-level"})
 """What SIGHUP changes at once; everything else needs a restart, and says so."""
@@ -75,8 +83,18 @@ async def _run(settings: SidecarSettings, argv: Sequence[str], environ: Mapping[
 class Sidecar:
     """Everything composed; ``serve`` runs it."""
 
-    def __init__(self, settings: SidecarSettings, agent: Agent, hands: Hands, teller: Teller, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: SidecarSettings,
+        *,
+        agent: Agent,
+        hands: Hands,
+        teller: Teller,
+        metrics: Metrics,
+        aws: AwsSide | None,
+    ) -> None:
         self._settings = settings
+        self._aws = aws
         self._agent = agent
         self._hands = hands
         self._teller = teller
@@ -101,9 +119,12 @@ class Sidecar:
                 metrics=self._metrics.render,
             )
             await server.start()
+        keeping = asyncio.create_task(_keep_credentials(self._aws)) if self._aws else None
         try:
             return await self._agent.run()
         finally:
+            if keeping is not None:
+                keeping.cancel()
             await self._teller.close()
             if server is not None:
                 await server.stop()
@@ -172,7 +193,7 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
     fence = _fence(settings, managed=aws is not None)
     client = await connect(environ=environ)
     stack.push_async_callback(client.close)
-    (await preflight(client, namespace=settings.namespace, name=settings.lease)).require()
+    await _reach_api(client, settings)
     announcer = PacketAnnouncer()
     stack.callback(announcer.close)
     await announcer.warm(settings.vips, list(links.values()))
@@ -210,7 +231,35 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
             eni=config.eni or None,
         ),
     )
-    return Sidecar(settings, Agent(config, hands, teller), hands, teller, metrics)
+    agent = Agent(config, hands, teller)
+    return Sidecar(settings, agent=agent, hands=hands, teller=teller, metrics=metrics, aws=aws)
+
+
+async def _keep_credentials(aws: AwsSide) -> None:
+    """Renew temporary credentials before they end; a failure is told, and tried again."""
+    while True:
+        await asyncio.sleep(CREDENTIALS_S)
+        try:
+            await aws.mover.warm()
+        except AwsError as error:
+            log.warning("%s", error)
+
+
+async def _reach_api(client: ApiClient, settings: SidecarSettings) -> None:
+    """Wait out an API that is away for a moment; raise KubeError for what does not go by, and after API_START_S."""
+    clock = SystemClock()
+    deadline = clock.now() + API_START_S
+    complained = False
+    while True:
+        found = await preflight(client, namespace=settings.namespace, name=settings.lease)
+        passing = isinstance(found.lease, CallFailed) and found.lease.failure in PASSING
+        if not passing or clock.now() >= deadline:
+            found.require()
+            return
+        if not complained:
+            log.warning("trying for %.0f s more: %s", deadline - clock.now(), " ".join(found.problems))
+            complained = True
+        await asyncio.sleep(0.5)
 
 
 async def _aws(settings: SidecarSettings, links: Mapping[str, LinkState], environ: Mapping[str, str]) -> AwsSide | None:

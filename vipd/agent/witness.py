@@ -13,7 +13,7 @@ from typing import Any
 
 from vipd.core.messages import Changed, Note
 from vipd.core.model import CallFailed
-from vipd.core.reasons import Phase
+from vipd.core.reasons import Phase, Reason
 from vipd.core.state import State
 from vipd.kube.events import EventType, EventWriter
 from vipd.kube.members import MemberLabels, Role
@@ -25,11 +25,15 @@ log = logging.getLogger("vipd")
 LABEL_RETRY_S = 5.0
 
 
-def role_of(phase: Phase) -> Role | None:
+UNFIT = frozenset({Reason.LINK_DOWN, Reason.CANNOT_PLUMB, Reason.ENI_REFUSED})
+"""Reasons of giving the Lease away after which this member is not to take it back for a while."""
+
+
+def role_of(phase: Phase, reason: Reason) -> Role | None:
     """The label ``vipd.io/role`` of a state; None once stopped."""
     if phase is Phase.ACTIVE:
         return Role.ACTIVE
-    if phase is Phase.FAULT:
+    if phase is Phase.FAULT or reason in UNFIT:
         return Role.FAULT
     return None if phase is Phase.STOPPED else Role.STANDBY
 
@@ -43,7 +47,7 @@ class Teller:
         self._events = events
         self._role: Role | None = Role.STANDBY
         self._role_changed = asyncio.Event()
-        self._role_changed.set()
+        self._part_of_it = False
         self._tasks: set[asyncio.Task[None]] = set()
         if labels is not None:
             self._spawn(self._keep_label(labels))
@@ -54,7 +58,7 @@ class Teller:
         extra = fields(before=change.before.value, after=change.after.value, reason=change.reason.value)
         log.info("%s -> %s (%s)", change.before.value, change.after.value, why, extra=extra)
         self._metrics.transition(change.before.value, change.after.value, change.reason.value)
-        self._role = role_of(change.after)
+        self._role = role_of(change.after, change.reason)
         self._role_changed.set()
         if Phase.ACTIVE in (change.before, change.after) or change.after is Phase.FAULT:
             kind = EventType.WARNING if change.after is Phase.FAULT else EventType.NORMAL
@@ -70,8 +74,11 @@ class Teller:
             self._event(_camel(note.reason.value), note.detail, EventType.WARNING)
 
     def stepped(self, state: State, now: float) -> None:
-        """After each event: gauges."""
+        """After each event: gauges; and the first label, once the Lease is known and this member can take it."""
         self._metrics.observe(state, now)
+        if state.lease.known and not self._part_of_it:
+            self._part_of_it = True
+            self._role_changed.set()
 
     async def close(self) -> None:
         """Send what is under way (at most a second), then stop."""

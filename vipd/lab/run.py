@@ -7,6 +7,7 @@ from whoever serves by then.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -39,6 +40,8 @@ async def staged(setting: Setting, *, folder: Path | None = None) -> AsyncIterat
 async def play(scenario: Scenario, stage: Stage, number: int) -> Timeline:
     """One round, and all that was seen of it."""
     await stage.set()
+    # Faults come at any moment between two renewals.
+    await stage.pause(random.uniform(0, stage.duration_s / 3))
     begun_at = stage.now()
     before = stage.active
     stage.fault_at = begun_at

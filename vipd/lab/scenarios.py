@@ -100,6 +100,9 @@ async def _link_down(stage: Stage) -> None:
     stage.fault()
     await stage.link(victim, up=False)
     await stage.until_owner(heir, within_s=5)
+    await stage.until_withdrawn(victim, within_s=15)
+    await stage.link(victim, up=True)
+    await stage.restart(victim)
 
 
 async def _address_deleted(stage: Stage) -> None:

@@ -176,6 +176,14 @@ class Stage:
     def signal(self, name: str, number: signals.Signals) -> None:
         self.lab.signal(self.node(name), number)
 
+    async def restart(self, name: str) -> None:
+        """End the node's vipd and start it anew: a hold-down does not outlive it."""
+        node = self.node(name)
+        if node.alive and node.vipd is not None:
+            self.lab.signal(node, signals.SIGKILL)
+            await node.vipd.wait()
+        await self.lab.start_vipd(node)
+
     async def power_off(self, name: str) -> None:
         await self.lab.power_off(self.node(name))
 
@@ -207,14 +215,11 @@ class Stage:
         for node in self.lab.nodes.values():
             if node.alive:
                 self.lab.signal(node, signals.SIGKILL)
-                await self.until_exit_of_killed(node)
+                if node.vipd is not None:
+                    await node.vipd.wait()
             for vip in self.vips:
                 await self.lab.delete_address(node, vip)
         self.lab.vpc.forget(self.vips)
-
-    async def until_exit_of_killed(self, node: Node) -> None:
-        if node.vipd is not None:
-            await node.vipd.wait()
 
     async def start_all(self) -> None:
         await asyncio.gather(*(self.lab.start_vipd(node) for node in self.lab.nodes.values()))

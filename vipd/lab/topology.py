@@ -321,6 +321,8 @@ current-context: lab
 
     async def start_vipd(self, node: Node, *extra: str, env: Mapping[str, str] | None = None) -> None:
         """Start a node's vipd; its log goes on in the node's log file."""
+        # What an earlier run said of itself must not be taken for this one's word.
+        self.api.store.merge(PODS, NAMESPACE, node.pod, {"metadata": {"labels": {"vipd.io/role": None}}})
         node.log = self.folder / f"vipd-{node.name}.log"
         with node.log.open("ab") as log:
             node.vipd = await self._spawn(
