@@ -53,7 +53,7 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
         self._fd = _in_thread(_new_namespace)
-        self.ipr = AsyncIPRoute(netns=self.path)
+        self.ipr = self.netlink()
 
     @property
     def path(self) -> str:
@@ -81,6 +81,14 @@ class Namespace:
     def open(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket made inside; it stays inside whoever uses it."""
         return self.run(lambda: socket.socket(family, kind, protocol))
+
+    def netlink(self) -> AsyncIPRoute:
+        """A netlink socket inside.
+
+        Not by pyroute2's own ``netns=``: that forks a child and ends it with SIGTERM, and a signal in a forked child is
+        told to the parent's event loop (both write to the same wake-up pipe), which takes it for its own.
+        """
+        return AsyncIPRoute(fileno=self.open(socket.AF_NETLINK, socket.SOCK_DGRAM).detach())
 
     def listen(self, address: str, port: int) -> socket.socket:
         """A listening TCP socket inside."""

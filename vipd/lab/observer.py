@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
 from pyroute2.netlink import rtnl
 
 from vipd.core.model import Address
@@ -75,7 +74,7 @@ class Observer:
         self._tasks.append(asyncio.get_running_loop().create_task(self._follow(node, space)))
 
     async def _follow(self, node: str, space: Namespace) -> None:
-        ipr = AsyncIPRoute(netns=space.path)
+        ipr = space.netlink()
         try:
             await ipr.bind(groups=rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR)
             while True:
