@@ -18,6 +18,7 @@ from vipd.lab.scenarios import SCENARIOS, Scenario
 from vipd.lab.topology import Setting
 
 ALL = "all"
+FENCE_LEASE_MIN_S = 2
 EPILOG = """\
   vipd lab demo                                   a rollout, a lost node and an API outage, live
   vipd lab run node-loss sigterm --rounds 5       play scenarios and check what they promise; exit 1 if one is broken
@@ -55,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the action; its exit code."""
     if args.action == "scenarios":
         return _list(args.output)
-    scenarios = _chosen(args.scenario) if args.action == "run" else []
     _check(args)
+    scenarios = _chosen(args.scenario, args.duration_s) if args.action == "run" else []
     from vipd.lab import sandbox
 
     code = sandbox.enter(["lab", *args.argv])
@@ -103,13 +104,16 @@ def _list(output: str) -> int:
     return 0
 
 
-def _chosen(names: list[str]) -> list[Scenario]:
+def _chosen(names: list[str], duration_s: float | None) -> list[Scenario]:
+    too_short = duration_s is not None and duration_s < FENCE_LEASE_MIN_S
     if names == [ALL]:
-        return list(SCENARIOS.values())
+        return [s for s in SCENARIOS.values() if s.setting.vpc or not too_short]
     for name in names:
         if name not in SCENARIOS:
             hint = did_you_mean(name, SCENARIOS) or f"; there are {', '.join(SCENARIOS)}, or {ALL}"
             raise ConfigError(f"scenario {quoted(name)}: unknown{hint}")
+        if too_short and not SCENARIOS[name].setting.vpc:
+            raise ConfigError(f"scenario {name}: fence lease needs --lease-duration {FENCE_LEASE_MIN_S} or more")
     return [SCENARIOS[name] for name in names]
 
 

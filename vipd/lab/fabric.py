@@ -227,6 +227,10 @@ class Management:
         await self._bridge.plug(f"m-{name}", node, "eth0")
         await node.ipr.addr("add", index=await node.index("eth0"), address=address)
 
+    def is_cut(self, node: str, service: str) -> bool:
+        """Whether packets between the two are dropped."""
+        return (node, service) in self._cuts
+
     async def cut(self, node: str, service: str, *, cut: bool) -> None:
         """Drop everything between a node's address (or ``10.99.0.0/24``) and a service, or stop doing so."""
         if ((node, service) in self._cuts) == cut:

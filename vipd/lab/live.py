@@ -55,7 +55,8 @@ class View:
         node = self.stage.node(name)
         if not node.powered:
             return "no power"
-        return "vipd runs" if node.alive else "vipd does not run"
+        state = "vipd runs" if node.alive else "vipd does not run"
+        return state if self.stage.lab.reaches_api(node) else f"{state}, no Kubernetes API"
 
     def tell_changes(self) -> None:
         """Print what has changed since the last call."""

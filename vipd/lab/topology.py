@@ -42,6 +42,7 @@ VIP6 = ip_address("fd00:10:0:1::100")
 REGION = "us-east-2"
 CLIENT = "client"
 START_S = 20.0
+EVERYBODY = "10.99.0.0/24"
 RIGHTS = {
     ("get", "leases"),
     ("list", "leases"),
@@ -377,7 +378,12 @@ current-context: lab
     async def partition(self, node: Node | None, service: str, *, cut: bool) -> None:
         """Cut a node (None: everybody) off from "api" or "ec2" without a word, or heal it."""
         address = Management.API if service == "api" else Management.EC2
-        await self.control.cut(node.management if node else "10.99.0.0/24", address, cut=cut)
+        await self.control.cut(node.management if node else EVERYBODY, address, cut=cut)
+
+    def reaches_api(self, node: Node) -> bool:
+        """Whether the node's packets get to the Kubernetes API."""
+        cut = self.control.is_cut
+        return node.powered and not cut(node.management, Management.API) and not cut(EVERYBODY, Management.API)
 
     async def delete_address(self, node: Node, address: Address) -> bool:
         """Somebody deletes the VIP on the node; False where it is not there."""
