@@ -249,7 +249,7 @@ class Stage:
         """EC2 writes begun by a member that the Lease did not name at that moment."""
         found = []
         for call in self.lab.ec2.log:
-            if call.started_at < since or call.action.startswith("Describe") or call.action == "late":
+            if call.started_at < since or call.action.startswith("Describe"):
                 continue
             holders = [w for w in self.lab.api.lease_writes if w.at <= call.started_at]
             node = self.lab.nodes.get(call.caller)

@@ -1,0 +1,65 @@
+"""What the system tests share: a lab for one test, and vipd processes in it that are judged by exit code and log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vipd.lab.topology import LISTEN_PORT, Lab, Node
+
+FETCH = (
+    "import sys, urllib.request as u, urllib.error as e\n"
+    "try: r = u.urlopen(sys.argv[1], timeout=5)\n"
+    "except e.HTTPError as error: r = error\n"
+    "print(r.status); print(r.read().decode())"
+)
+
+
+def log_lines(node: Node) -> list[dict[str, Any]]:
+    """The log of a node's vipd, parsed."""
+    return [json.loads(line) for line in node.log.read_text().splitlines()]
+
+
+async def ended(lab: Lab, node: Node, *extra: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a vipd that is to end by itself: its exit code, and the last thing that it said."""
+    error = lab.folder / "stderr"
+    await lab.start_vipd(node, *extra, env=env)
+    assert node.vipd is not None
+    code = await asyncio.wait_for(node.vipd.wait(), 30)
+    last = node.log.read_text().splitlines()[-1]
+    error.unlink(missing_ok=True)
+    return code, json.loads(last)["msg"] if last.startswith("{") else last
+
+
+async def eventually(true: Callable[[], bool], *, within_s: float = 20.0) -> None:
+    """Wait until it is true; fail when it does not become true."""
+    deadline = asyncio.get_running_loop().time() + within_s
+    while not true():
+        assert asyncio.get_running_loop().time() < deadline, "did not come about"
+        await asyncio.sleep(0.02)
+
+
+async def fetch(lab: Lab, node: Node, path: str) -> tuple[int, str]:
+    """GET from the node's vipd, from inside the node."""
+    import sys
+
+    process = await node.space.spawn(
+        [sys.executable, "-c", FETCH, f"http://127.0.0.1:{LISTEN_PORT}{path}"],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    status, _, body = out.decode().partition("\n")
+    return int(status), body
+
+
+def untouched(lab: Lab) -> bool:
+    """No Lease written, no EC2 write, no address added."""
+    writes = [call for call in lab.ec2.log if not call.action.startswith("Describe")]
+    return not lab.api.lease_writes and not writes and not lab.observer.bearings
+
+
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "lab"
