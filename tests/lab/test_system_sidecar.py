@@ -91,8 +91,8 @@ async def test_usr1_logs_the_whole_state_and_hup_reloads_what_can_change(tmp_pat
         await eventually(lambda: any("4000" in line["msg"] for line in log_lines(node)))
         status = json.loads((await fetch(stage.lab, node, "/status"))[1])
         assert status["priority"] == 42
-        tenure = json.loads(stage.lab.api.lease(NAMESPACE, LEASE)["metadata"]["annotations"]["vipd.io/tenure"])
-        assert tenure["prio"] == 42
+        tenure = stage.lab.api.lease(NAMESPACE, LEASE)["metadata"]["annotations"]["vipd.io/tenure"]
+        assert json.loads(tenure)["prio"] == 42
 
 
 async def test_a_killed_and_restarted_holder_keeps_its_tenure_and_loses_no_packet(tmp_path):

@@ -133,6 +133,8 @@ def _hear(t: Turn, event: Event) -> None:
             _stop_asked(t)
         case Reconfigured():
             t.set(config=replace(event.config, incarnation=t.state.config.incarnation))
+            # The others count with what the Lease says: tell them at once.
+            t.lease(write_due_at=min(t.state.lease.write_due_at, t.now))
 
 
 def _stop_asked(t: Turn) -> None:
