@@ -63,8 +63,6 @@ def ready(state: State, now: float) -> tuple[bool, str]:
         if held and silent_s > API_SILENCE_FACTOR * state.config.duration_s:
             return False, f"nothing was heard of the Lease for {silent_s:.0f} s"
         return True, "standby"
-    if phase is Phase.YIELDING:
-        return False, f"yielding: {state.reason.value}"
     return False, f"{phase.value}: {state.reason.value} {state.link_detail}".rstrip()
 
 
