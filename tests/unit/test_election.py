@@ -9,7 +9,7 @@ from world import VIP, World
 from vipd.core import messages as m
 from vipd.core import timing
 from vipd.core.election import decide
-from vipd.core.model import AssignVerdict, Fence, Written
+from vipd.core.model import AssignVerdict, CallFailed, CallFailure, Fence, Written
 from vipd.core.reasons import Phase, Reason, WriteKind
 
 
@@ -429,3 +429,36 @@ def test_a_half_open_watch_is_found_by_reads_that_know_more():
     world.run(6)
     assert standby.name in rewatched
     assert standby.changes == []
+
+
+def test_an_answer_that_the_watch_has_overtaken_does_not_bring_the_past_back():
+    world = settled("a")
+    member = world.members["a"]
+    mine = world.lease.view
+    other = replace(mine, holder="client-go", transitions=9, tenure=None, resource_version="9000")
+    state, _ = decide(member.state, m.LeaseWatched(other), world.now)
+    late = m.LeaseWrote(WriteKind.RENEW, Written(replace(mine, resource_version="8999")), sent_at=world.now)
+    state, _ = decide(state, late, world.now)
+    assert state.phase is not Phase.ACTIVE
+    assert state.lease.view == other
+
+
+def test_a_right_that_ends_while_the_kernel_adds_the_address_ends_in_its_withdrawal():
+    for fence in Fence:
+        world = World("a", fence=fence)
+        while not world.members["a"].state.address.putting:
+            world.run(0.0001)
+        world.tell(world.members["a"], m.StopAsked())
+        world.run(15)
+        assert not world.bears(world.members["a"])
+
+
+def test_a_refused_write_is_told_once_and_not_at_every_attempt():
+    world = settled("a")
+    member = world.members["a"]
+    refused = CallFailed(CallFailure.FORBIDDEN, 'User "x" cannot update resource "leases"')
+    state, told = member.state, []
+    for _ in range(3):
+        state, effects = decide(state, m.LeaseWrote(WriteKind.RENEW, refused, world.now), world.now)
+        told += [e for e in effects if isinstance(e, m.Note)]
+    assert [(n.reason, n.warning) for n in told] == [(Reason.LEASE_WRITE_FAILED, True)]

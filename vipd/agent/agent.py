@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import Protocol
 
 from vipd.agent.clock import JumpDetector
@@ -35,6 +36,7 @@ from vipd.core.messages import (
     Woke,
     WriteLease,
 )
+from vipd.core.model import CallFailed
 from vipd.core.ports import AddressGone, LinkChanged, LinkEvent
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
@@ -154,12 +156,22 @@ class Agent:
     # ---------------------------------------------------------------------------------- what arrives
 
     async def _watch(self) -> None:
-        async for outcome in self._hands.store.watch():
-            self._events.put_nowait(LeaseWatched(outcome=outcome))
+        failing = False
+        async with aclosing(self._hands.store.watch()) as outcomes:
+            async for outcome in outcomes:
+                if isinstance(outcome, CallFailed):
+                    if not failing:
+                        log.warning("the watch of the Lease fails, trying again: %s", outcome.detail)
+                    failing = True
+                elif failing:
+                    log.info("the watch of the Lease works again")
+                    failing = False
+                self._events.put_nowait(LeaseWatched(outcome=outcome))
 
     async def _follow_links(self) -> None:
-        async for event in self._hands.kernel.events():
-            await self._on_link_event(event)
+        async with aclosing(self._hands.kernel.events()) as events:
+            async for event in events:
+                await self._on_link_event(event)
 
     async def _on_link_event(self, event: LinkEvent) -> None:
         hands = self._hands
@@ -168,7 +180,7 @@ class Agent:
                 self._events.put_nowait(AddressLost(address=event.address))
         elif isinstance(event, LinkChanged):
             if any(vip.interface == event.name for vip in hands.vips):
-                hands.links[event.name] = event.link
+                hands.link_changed(event.name, event.link)
                 self._events.put_nowait(self._link_seen())
         else:
             await self._look_at_links()
@@ -180,7 +192,7 @@ class Agent:
 
     async def _look_at_links(self) -> None:
         for name in {vip.interface for vip in self._hands.vips}:
-            self._hands.links[name] = await self._hands.kernel.link(name)
+            self._hands.link_changed(name, await self._hands.kernel.link(name))
 
     def _link_seen(self) -> LinkSeen:
         for name, link in self._hands.links.items():

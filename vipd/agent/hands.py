@@ -162,6 +162,12 @@ class Hands:
 
     # ------------------------------------------------------------------------------------- announce
 
+    def link_changed(self, name: str, link: LinkState | None) -> None:
+        """Remember an interface's state; one with another MAC needs other frames."""
+        before, self.links[name] = self.links.get(name), link
+        if link is not None and (before is None or before.mac != link.mac):
+            self._spawn(self._announcer.warm(self.vips, [link]))
+
     def announce(self) -> None:
         """One round for every VIP, at once; a failure is logged and the next round comes anyway."""
         for vip in self.vips:

@@ -142,8 +142,10 @@ def on_address_lost(t: Turn, event: AddressLost) -> None:
     if event.address not in s.address.borne:
         return
     t.address(borne=s.address.borne - {event.address})
-    if s.phase is Phase.ACTIVE and not s.address.removing:
-        t.address(put_due_at=t.now)
+    if s.phase is not Phase.ACTIVE or s.address.removing:
+        return
+    t.address(put_due_at=t.now)
+    if t.now < s.address.lives_until:
         t.note(Reason.ADDRESS_RESTORED, f"{event.address} was removed by somebody else; adding it again", warning=True)
 
 
@@ -184,7 +186,7 @@ def let_go(t: Turn, reason: Reason, detail: str = "") -> None:
     t.lease(write_due_at=t.now)
     if reason is not Reason.STOPPING:
         t.start_hold_down(free_too=reason is Reason.ENI_REFUSED)
-    if t.state.config.fence is Fence.LEASE and t.state.address.borne:
+    if t.state.config.fence is Fence.LEASE and t.state.address.to_withdraw:
         t.withdraw(reason)
     t.enter(Phase.YIELDING, reason, detail)
 

@@ -14,6 +14,9 @@ from vipd.core.reasons import Phase, Reason, WriteKind
 from vipd.core.turn import Turn, is_mine
 from vipd.core.yielding import lose
 
+REFUSED = frozenset({CallFailure.UNAUTHORIZED, CallFailure.FORBIDDEN, CallFailure.INVALID})
+"""Failures that do not go by of themselves: somebody has to do something."""
+
 
 def on_read(t: Turn, event: LeaseRead) -> None:
     """The answer to ReadLease."""
@@ -149,8 +152,14 @@ def on_wrote(t: Turn, event: LeaseWrote) -> None:
 
 def _written(t: Turn, event: LeaseWrote, view: LeaseView) -> None:
     released = event.kind is WriteKind.RELEASE
-    _learn(t, view)
-    t.lease(unsettled=False, wrote_at=t.now, my_content=None if released else view.content)
+    known = t.state.lease.view
+    overtaken = known is not None and not t.state.lease.absent and known.newer_than(view)
+    t.lease(unsettled=False, wrote_at=t.now, failing="", my_content=None if released else view.content)
+    if not overtaken:
+        _learn(t, view)
+    elif not released and not t.names_me:
+        # The watch was faster than the answer: what I wrote is history already.
+        return
     if released:
         t.set(released_at=t.now)
         if not t.state.leaving:
@@ -161,9 +170,11 @@ def _written(t: Turn, event: LeaseWrote, view: LeaseView) -> None:
 
 def _write_failed(t: Turn, event: LeaseWrote, failed: CallFailed) -> None:
     """Unknown: a renewal is simply sent again (a conflict will tell); anything else is read first."""
-    if failed.failure is CallFailure.INVALID:
-        t.note(Reason.OTHER_HOLDER, f"the API refused to {event.kind} the Lease: {failed.detail}", warning=True)
+    if failed.failure.value != t.state.lease.failing:
+        told = f"could not {event.kind} the Lease: {failed.detail}"
+        t.note(Reason.LEASE_WRITE_FAILED, told, warning=failed.failure in REFUSED)
     t.lease(
+        failing=failed.failure.value,
         write_due_at=t.now + timing.RETRY_S,
         read_due_at=t.now + timing.RETRY_S,
         unsettled=event.kind is not WriteKind.RENEW,

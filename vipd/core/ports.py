@@ -7,7 +7,7 @@ the other side may give (outcomes are values), only for misuse.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -51,7 +51,7 @@ class LeaseStore(Protocol):
     async def replace(self, base: LeaseView, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
         """Compare-and-swap on ``base``: the write bears its resourceVersion *and* its uid."""
 
-    def watch(self) -> AsyncIterator[LeaseView | LeaseAbsent | CallFailed]:
+    def watch(self) -> AsyncGenerator[LeaseView | LeaseAbsent | CallFailed, None]:
         """What becomes of the Lease, for ever: first as it is (a read), then each change.
 
         Broken streams are taken up again by the adapter (with backoff, with a new read where the version is
@@ -101,7 +101,7 @@ class Kernel(Protocol):
     async def link(self, name: str) -> LinkState | None:
         """The interface's state; None where there is none of that name."""
 
-    def events(self) -> AsyncIterator[LinkEvent]:
+    def events(self) -> AsyncGenerator[LinkEvent, None]:
         """Changes as the kernel tells them (netlink, no polling), for ever; the first one is MonitorResync."""
 
     async def close(self) -> None:
@@ -110,6 +110,9 @@ class Kernel(Protocol):
 
 class Announcer(Protocol):
     """Gratuitous ARP and unsolicited NA."""
+
+    async def warm(self, vips: Sequence[Vip], links: Sequence[LinkState]) -> None:
+        """Prepare what ``announce`` would otherwise pay for at the worst moment; again when a MAC has changed."""
 
     def announce(self, vip: Vip, link: LinkState) -> None:
         """Send one round at once: for IPv4 a GARP request and a reply, for IPv6 an NA.  Raises AnnounceError."""

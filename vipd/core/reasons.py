@@ -54,6 +54,7 @@ class Reason(enum.StrEnum):
     # notes
     CLOCK_LATE = "clock-late"
     CLOCK_JUMPED = "clock-jumped"
+    LEASE_WRITE_FAILED = "lease-write-failed"
     HALF_OPEN_WATCH = "half-open-watch"
     LEASE_RECREATED = "lease-recreated"
     ADDRESS_RESTORED = "address-restored"

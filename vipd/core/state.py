@@ -49,6 +49,8 @@ class LeaseSide:
     reads_ahead_of_watch: int = 0
     writing: WriteKind | None = None
     write_due_at: float = NEVER
+    failing: str = ""
+    """How the last write failed; empty after one that did not."""
     unsettled: bool = False
     """A write of mine ended unknown or refused: read before the next one that is not a renewal."""
 
@@ -83,9 +85,15 @@ class AddressSide:
     """When the kernel would remove the addresses if nothing more were done (not later than it really does)."""
     put_due_at: float | None = None
     putting: bool = False
+    """An addition or refresh is under way."""
     removing: bool = False
     failures: int = 0
     announce_due: tuple[float, ...] = ()
+
+    @property
+    def to_withdraw(self) -> bool:
+        """Whether something is, or is about to be, on an interface and is not being removed yet."""
+        return (bool(self.borne) or self.putting) and not self.removing
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def lose(t: Turn, view: LeaseView) -> None:
             t.enter(Phase.YIELDING, reason, detail)
             t.address(put_due_at=t.now if s.phase is Phase.ACTIVE else s.address.put_due_at)
         return
-    if s.address.borne and not s.address.removing:
+    if s.address.to_withdraw:
         t.withdraw(why)
     t.enter(Phase.YIELDING if s.leaving or was_yielding else Phase.STANDBY, why, detail)
 
@@ -59,7 +59,7 @@ def yielding_rules(t: Turn) -> None:
         # The kernel has removed them by now (this process slept): adding them again is not ours to do.
         t.address(borne=frozenset(), put_due_at=None)
         s = t.state
-    if not s.address.borne:
+    if not s.address.borne and not s.address.putting:
         _leave_yielding(t, Reason.NOTHING_BORNE)
         return
     if s.doubt_since is not None:
@@ -143,7 +143,7 @@ def _leave_yielding(t: Turn, reason: Reason) -> None:
 
 def stop(t: Turn, reason: Reason) -> None:
     """The end: nothing is borne by our hand, nothing is held."""
-    if t.state.address.borne and not t.state.address.removing:
+    if t.state.address.to_withdraw:
         t.withdraw(reason)
     t.enter(Phase.STOPPED, reason)
     t.emit(Exit(code=0))

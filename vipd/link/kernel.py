@@ -1,17 +1,17 @@
 """The ``Kernel`` port over pyroute2: VIPs with a lifetime and a protocol number, links, and what changes.
 
 Addresses of ours bear IFA_PROTO 0x56, so that they are known from the application's own; nothing that does not bear
-it is ever touched.  They have a lifetime (``valid_lft``): a dead owner loses them by the kernel's hand.  The
-interface is looked up by name for each operation, because a re-created one has another index.
+it is ever touched.  They have a lifetime (``valid_lft``): a dead owner loses them by the kernel's hand, never early
+and up to about 0.4 s late.  The interface is looked up by name for each operation, because a re-created one has
+another index.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from ipaddress import ip_address
-from typing import Any, TypeVar
+import errno
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -19,7 +19,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from vipd.core.model import BorneAddress, LinkState, Vip
 from vipd.core.ports import LinkEvent
 from vipd.errors import LinkError
-from vipd.link.monitor import LinkMonitor, link_state
+from vipd.link.messages import address_of, link_state
+from vipd.link.monitor import LinkMonitor
+from vipd.link.netlink import Netlink, addresses, links, promote_secondaries
 
 VIPD_PROTO = 0x56
 """IFA_PROTO of every address that vipd adds ("V"); values above 3 are free for user space (linux/if_addr.h)."""
@@ -30,146 +32,149 @@ _NOPREFIXROUTE = 0x200
 route for the prefix, which the interface's own address has already."""
 
 _FOREVER = 0xFFFFFFFF
-CALL_TIMEOUT_S = 1.0
-
-T = TypeVar("T")
+_WENT_BY_ITSELF = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
 
 class KernelLink:
     """Addresses and links of the network namespace that this process is in."""
 
     def __init__(self) -> None:
-        self._ipr: AsyncIPRoute | None = None
-        self._promoted: set[str] = set()
+        self._netlink = Netlink()
+        self._proto_kept = False
 
     async def put(self, vip: Vip, *, valid_s: int) -> None:
-        """Add the address or refresh its lifetime.  Raises LinkError, also where somebody else's address is there."""
-        if valid_s < 1:
+        """Add the address or refresh its lifetime (``valid_s`` >= 1 whole seconds).
+
+        Raises LinkError, also where the interface bears the address from somebody else's hand: `replace` would make
+        it ours, and its end our doing.
+        """
+        if not 1 <= valid_s < _FOREVER:
             raise LinkError(f"cannot add {vip}: a lifetime of {valid_s} s; the kernel takes whole seconds from 1")
-        index = await self._index(vip, "add")
-        present = await self._find(vip, index)
-        if present is not None and present.get("proto") != VIPD_PROTO:
-            raise LinkError(
-                f"cannot add {vip}: the address is on {vip.interface} already and is not vipd's; remove it there, "
-                "or choose another VIP"
-            )
-        if present is not None and present["prefixlen"] != vip.prefixlen:
-            await self._delete(vip, index, present["prefixlen"])
-        await self._call(
-            f"add {vip}",
-            lambda ipr: ipr.addr(
-                "replace",
-                index=index,
-                address=str(vip.address),
-                prefixlen=vip.prefixlen,
-                proto=VIPD_PROTO,
-                flags=_NOPREFIXROUTE | (_NODAD if vip.address.version == 6 else 0),
-                IFA_CACHEINFO={"ifa_preferred": valid_s, "ifa_valid": valid_s},
-            ),
-        )
+        async with self._netlink.operation(f"add {vip}") as ipr:
+            index = _index(vip.interface)
+            if index is None:
+                raise LinkError(f"cannot add {vip}: there is no interface {vip.interface}")
+            present = await _same_address(ipr, vip, index)
+            if any(message.get("proto") != VIPD_PROTO for message in present):
+                raise LinkError(
+                    f"cannot add {vip}: the address is on {vip.interface} already and is not vipd's; remove it there, "
+                    "or choose another VIP"
+                )
+            others = [m["prefixlen"] for m in present if m["prefixlen"] != vip.prefixlen]
+            if vip.address.version == 6:
+                # IPv6 knows an address once, whatever its prefix: `replace` would keep the old length.
+                await self._delete_all(ipr, vip, index, others)
+            if len(others) == len(present) and vip.address.version == 4 and vip.prefixlen < 32:
+                await promote_secondaries(ipr, index)
+            await _replace(ipr, vip, index, valid_s)
+            if vip.address.version == 4:
+                await self._delete_all(ipr, vip, index, others)
+            if not self._proto_kept:
+                await self._check_proto(ipr, vip, index)
 
     async def remove(self, vip: Vip) -> bool:
-        """Remove the address where it bears our protocol number; False where it was not there."""
-        link = await self.link(vip.interface)
-        if link is None:
-            return False
-        present = await self._find(vip, link.index)
-        if present is None or present.get("proto") != VIPD_PROTO:
-            return False
-        return await self._delete(vip, link.index, present["prefixlen"])
+        """Remove the address where it bears our protocol number, and nothing else; False where it was not there."""
+        async with self._netlink.operation(f"remove {vip}") as ipr:
+            index = _index(vip.interface)
+            if index is None:
+                return False
+            present = await _same_address(ipr, vip, index)
+            ours = [m["prefixlen"] for m in present if m.get("proto") == VIPD_PROTO]
+            return await self._delete_all(ipr, vip, index, ours)
 
     async def borne(self) -> Sequence[BorneAddress]:
         """Every address of this namespace that bears our protocol number."""
-        names = {m["index"]: m.get("ifname") for m in await self._dump("list links", lambda ipr: ipr.link("dump"))}
+        async with self._netlink.operation("list addresses") as ipr:
+            ours = [m for m in await addresses(ipr) if m.get("proto") == VIPD_PROTO]
         found = []
-        for message in await self._dump("list addresses", lambda ipr: ipr.addr("dump")):
-            if message.get("proto") == VIPD_PROTO and message["index"] in names:
-                vip = Vip(_address(message), message["prefixlen"], names[message["index"]])
-                valid = (message.get("cacheinfo") or {}).get("ifa_valid", _FOREVER)
-                found.append(BorneAddress(vip=vip, valid_s=None if valid == _FOREVER else valid))
+        for message in ours:
+            try:
+                name = socket.if_indextoname(message["index"])
+            except OSError:
+                continue  # the interface went in between, and the address with it
+            valid = (message.get("cacheinfo") or {}).get("ifa_valid", _FOREVER)
+            vip = Vip(address_of(message), message["prefixlen"], name)
+            found.append(BorneAddress(vip=vip, valid_s=None if valid == _FOREVER else valid))
         return found
 
     async def link(self, name: str) -> LinkState | None:
-        """The interface's state; None where there is none of that name."""
-        states = {s.name: s for s in await self.links()}
-        return states.get(name)
+        """The interface's state; None where there is none of that name (alternative names do not count)."""
+        async with self._netlink.operation(f"look at interface {name}") as ipr:
+            index = _index(name)
+            if index is None:
+                return None
+            try:
+                messages = await ipr.link("get", index=index)
+            except NetlinkError as error:
+                if error.code == errno.ENODEV:
+                    return None
+                raise
+        state = link_state(messages[0])
+        return state if state.name == name else None
 
     async def links(self) -> Sequence[LinkState]:
         """All interfaces."""
-        return [link_state(m) for m in await self._dump("list links", lambda ipr: ipr.link("dump"))]
+        async with self._netlink.operation("list interfaces") as ipr:
+            return [link_state(message) for message in await links(ipr)]
 
-    def events(self) -> AsyncIterator[LinkEvent]:
-        """Changes as the kernel tells them; the first one is MonitorResync."""
+    def events(self) -> AsyncGenerator[LinkEvent, None]:
+        """Changes as the kernel tells them; the first one is MonitorResync.  Closing the generator ends it."""
         return LinkMonitor().events()
 
     async def close(self) -> None:
-        """Give back the socket."""
-        if self._ipr is not None:
-            self._ipr.close()
-            self._ipr = None
+        """Give back the socket of the requests."""
+        self._netlink.close()
 
     # --------------------------------------------------------------------------------------- helpers
 
-    async def _index(self, vip: Vip, verb: str) -> int:
-        link = await self.link(vip.interface)
-        if link is None:
-            raise LinkError(f"cannot {verb} {vip}: there is no interface {vip.interface}")
-        return link.index
+    async def _delete_all(self, ipr: AsyncIPRoute, vip: Vip, index: int, prefixlens: Sequence[int]) -> bool:
+        deleted = False
+        for prefixlen in prefixlens:
+            if vip.address.version == 4 and prefixlen < 32:
+                await promote_secondaries(ipr, index)
+            try:
+                await ipr.addr("del", index=index, address=str(vip.address), prefixlen=prefixlen)
+                deleted = True
+            except NetlinkError as error:
+                if error.code not in _WENT_BY_ITSELF:
+                    raise
+        return deleted
 
-    async def _find(self, vip: Vip, index: int) -> Any:
-        for message in await self._dump(f"look for {vip}", lambda ipr: ipr.addr("dump", index=index)):
-            if message["index"] == index and _address(message) == vip.address:
-                return message
+    async def _check_proto(self, ipr: AsyncIPRoute, vip: Vip, index: int) -> None:
+        """Linux before 5.18 ignores IFA_PROTO: addresses could not be told from the application's."""
+        present = [m for m in await _same_address(ipr, vip, index) if m["prefixlen"] == vip.prefixlen]
+        if present and present[0].get("proto") != VIPD_PROTO:
+            await self._delete_all(ipr, vip, index, [vip.prefixlen])
+            raise LinkError(
+                f"cannot add {vip}: this kernel does not keep the protocol number of addresses, by which vipd knows "
+                "its own; Linux 5.18 or newer is needed"
+            )
+        self._proto_kept = bool(present)
+
+
+def _index(name: str) -> int | None:
+    """The interface's index of this moment; None where there is no interface of that very name."""
+    try:
+        index = socket.if_nametoindex(name)
+        # The kernel finds alternative names too, by which no event and no address would ever speak of it.
+        return index if socket.if_indextoname(index) == name else None
+    except OSError:
         return None
 
-    async def _delete(self, vip: Vip, index: int, prefixlen: int) -> bool:
-        if vip.address.version == 4 and prefixlen < 32:
-            self._promote(vip.interface)
-        try:
-            await self._call(
-                f"remove {vip}",
-                lambda ipr: ipr.addr("del", index=index, address=str(vip.address), prefixlen=prefixlen),
-            )
-        except LinkError as error:
-            if isinstance(error.__cause__, NetlinkError) and error.__cause__.code in (99, 19):
-                return False  # EADDRNOTAVAIL, ENODEV: it went by itself in between
-            raise
-        return True
 
-    def _promote(self, interface: str) -> None:
-        """Removing a primary address takes its secondaries along unless promote_secondaries is on (ip-sysctl.rst)."""
-        if interface in self._promoted:
-            return
-        path = f"/proc/sys/net/ipv4/conf/{interface}/promote_secondaries"
-        try:
-            with open(path, "w") as file:
-                file.write("1")
-        except OSError as error:
-            raise LinkError(
-                f"cannot remove addresses from {interface} safely: {path} cannot be set ({error}); use a /32 VIP"
-            ) from error
-        self._promoted.add(interface)
-
-    async def _dump(self, what: str, ask: Callable[[AsyncIPRoute], Awaitable[Any]]) -> list[Any]:
-        async def collect(ipr: AsyncIPRoute) -> list[Any]:
-            return [message async for message in await ask(ipr)]
-
-        return await self._call(what, collect)
-
-    async def _call(self, what: str, ask: Callable[[AsyncIPRoute], Awaitable[T]]) -> T:
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                if self._ipr is None:
-                    self._ipr = AsyncIPRoute()
-                return await ask(self._ipr)
-        except NetlinkError as error:
-            raise LinkError(f"cannot {what}: {os.strerror(error.code)}") from error
-        except TimeoutError as error:
-            raise LinkError(f"cannot {what}: no answer from the kernel within {CALL_TIMEOUT_S:g} s") from error
-        except OSError as error:
-            raise LinkError(f"cannot {what}: {error}") from error
+async def _same_address(ipr: AsyncIPRoute, vip: Vip, index: int) -> list[Any]:
+    """Who bears the VIP on this interface: none or one, or several with different prefix lengths (IPv4)."""
+    family = socket.AF_INET if vip.address.version == 4 else socket.AF_INET6
+    return [m for m in await addresses(ipr, index=index, family=family) if address_of(m) == vip.address]
 
 
-def _address(message: Any) -> Any:
-    # IFA_LOCAL is the address itself on point-to-point links, where IFA_ADDRESS is the peer's.
-    return ip_address(message.get("local") or message.get("address"))
+async def _replace(ipr: AsyncIPRoute, vip: Vip, index: int, valid_s: int) -> None:
+    await ipr.addr(
+        "replace",
+        index=index,
+        address=str(vip.address),
+        prefixlen=vip.prefixlen,
+        proto=VIPD_PROTO,
+        flags=_NOPREFIXROUTE | (_NODAD if vip.address.version == 6 else 0),
+        IFA_CACHEINFO={"ifa_preferred": valid_s, "ifa_valid": valid_s},
+    )

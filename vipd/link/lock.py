@@ -7,18 +7,29 @@ when no other process has the lock.
 from __future__ import annotations
 
 import errno
+import hashlib
 import socket
 import struct
 
 from vipd.errors import VipdError
 
+_BACKLOG = 4096
+"""Nobody accepts: each one who asked for the holder's pid stays in this queue.  A full queue would make them wait."""
+
+_NAME_BYTES = 100
+"""An abstract name has 107 bytes at most (unix(7)); a Lease's namespace and name may have 317 together."""
+
 
 class InstanceLock:
-    """An abstract unix socket (unix(7)): its name lives in this network namespace and dies with the socket."""
+    """An abstract unix socket (unix(7)): its name lives in this network namespace and dies with the socket.
+
+    Containers of one pod share it, and so do hostNetwork pods with the processes of their node.
+    """
 
     def __init__(self, name: str) -> None:
+        """``name``: what is locked, for people and for the socket; any length."""
         self._name = name
-        self._address = f"\0vipd/{name}"
+        self._address = f"\0vipd/{_short(name)}".encode()
         self._socket: socket.socket | None = None
 
     def acquire(self) -> None:
@@ -26,7 +37,7 @@ class InstanceLock:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(self._address)
-            sock.listen(1)
+            sock.listen(_BACKLOG)
         except OSError as error:
             sock.close()
             if error.errno != errno.EADDRINUSE:
@@ -51,4 +62,13 @@ class InstanceLock:
             except OSError:
                 return "pid unknown"
             credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return f"pid {struct.unpack('3i', credentials)[0]}"
+        pid: int = struct.unpack("3i", credentials)[0]
+        # A process of another PID namespace has no number here.
+        return f"pid {pid}" if pid else "in another container"
+
+
+def _short(name: str) -> str:
+    if len(name.encode()) <= _NAME_BYTES:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"{name[: _NAME_BYTES // 2]}~{digest}"

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 
+from vipd.core.model import LinkState
 from vipd.core.ports import LinkChanged, MonitorResync
 from vipd.errors import TimeUp
 from vipd.link.kernel import KernelLink
 
 
 async def wait_for_interface(kernel: KernelLink, names: Sequence[str], timeout_s: float) -> None:
-    """Return once all of them exist and are up.  Raises TimeUp naming what is missing and what is there."""
+    """Return once all of ``names`` exist and are up.
+
+    Raises TimeUp after ``timeout_s`` seconds, naming what is missing or down and what is there; LinkError where the
+    kernel does not answer.
+    """
     try:
-        async with asyncio.timeout(timeout_s):
-            async for event in kernel.events():
-                if isinstance(event, LinkChanged | MonitorResync) and not await _missing(kernel, names):
+        async with asyncio.timeout(timeout_s), aclosing(kernel.events()) as events:
+            async for event in events:
+                if isinstance(event, LinkChanged | MonitorResync) and not _wanting(names, await _links(kernel)):
                     return
     except TimeoutError:
-        missing = ", ".join(await _missing(kernel, names))
-        there = ", ".join(link.name for link in await kernel.links())
+        there = await _links(kernel)
         raise TimeUp(
-            f"interface {missing}: not there and up within {timeout_s:g} s (--interface-timeout); interfaces here: "
-            f"{there}. Check the pod's network annotation, or name the right one with --vip ADDR%IF or --interface"
+            f"{', '.join(_wanting(names, there)) or 'interfaces came up too late'} after {timeout_s:g} s "
+            f"(--interface-timeout); interfaces here: {', '.join(there)}. Check the pod's network annotation, or name "
+            "the right interface with --vip ADDR%IF or --interface"
         ) from None
 
 
-async def _missing(kernel: KernelLink, names: Sequence[str]) -> list[str]:
-    up = {link.name for link in await kernel.links() if link.up}
-    return [name for name in names if name not in up]
+async def _links(kernel: KernelLink) -> Mapping[str, LinkState]:
+    return {link.name: link for link in await kernel.links()}
+
+
+def _wanting(names: Sequence[str], there: Mapping[str, LinkState]) -> list[str]:
+    """What is wrong with the interfaces named, each as a clause."""
+    absent = [f"there is no interface {name}" for name in names if name not in there]
+    return absent + [f"interface {name} is down" for name in names if name in there and not there[name].up]

@@ -68,7 +68,12 @@ def ready(state: State, now: float) -> tuple[bool, str]:
 
 def _lease(state: State, namespace: str, name: str, now: float) -> dict[str, Any]:
     view = state.lease.view
-    document: dict[str, Any] = {"namespace": namespace, "name": name, "known": state.lease.known}
+    document: dict[str, Any] = {
+        "namespace": namespace,
+        "name": name,
+        "known": state.lease.known,
+        "failing": state.lease.failing or None,
+    }
     if view is None:
         return {**document, "absent": state.lease.absent, "holder": None}
     return {
