@@ -42,7 +42,10 @@ def run(command: Sequence[str]) -> int:
         flags = ["--user", "--map-root-user", *flags]
     _require_namespaces(unshare, flags)
     inner = [sys.executable, "-m", "vipd.lab.sandbox", "--inside", *command]
-    child = subprocess.Popen([unshare, *flags, *inner], env={**os.environ, MARK: _net_inode()})
+    # unshare kills what it started when it dies, and dies when this process does, even by SIGKILL.
+    child = subprocess.Popen(
+        [unshare, *flags, *inner], env={**os.environ, MARK: _net_inode()}, preexec_fn=_die_with_parent
+    )
     return _wait(child)
 
 
@@ -102,8 +105,6 @@ def _net_inode() -> str:
 
 def _inside(command: Sequence[str]) -> int:
     """The first process of the PID namespace: prepares it, runs the command, and ends when it does."""
-    # Should unshare die without its --kill-child having worked, die too.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _loopback_up()
     child = subprocess.Popen(list(command))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -112,6 +113,11 @@ def _inside(command: Sequence[str]) -> int:
         signal.signal(signal.SIGINT, lambda _n, _frame: None)
     code = child.wait()
     return code if code >= 0 else 128 - code
+
+
+def _die_with_parent() -> None:
+    """prctl(2): the kernel sends SIGKILL when the parent ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _loopback_up() -> None:
