@@ -80,7 +80,7 @@ class Console:
         elif word in commands:
             await commands[word](rest)
         else:
-            print(HELP, end="", flush=True)
+            print(f"  unknown command {word!r}; there are\n{HELP}", end="", flush=True)
 
     def _node(self, rest: Sequence[str]) -> str:
         names = list(self._stage.lab.nodes)

@@ -1,0 +1,203 @@
+"""The shell round the core: effects in order, undone when they come too late, and clocks that are not believed blindly."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import pytest
+
+from vipd.agent.clock import JumpDetector, SystemClock
+from vipd.agent.hands import Hands
+from vipd.agent.witness import role_of
+from vipd.core import messages as m
+from vipd.core.model import Assigned, AssignVerdict, Eni, LinkState, Mapped, Vip
+from vipd.core.reasons import Phase, Reason
+from vipd.errors import AnnounceError, LinkError
+from vipd.kube.members import Role
+from vipd.observe.metrics import Metrics
+
+A = Vip(ip_address("10.0.1.100"), 32, "net1")
+B = Vip(ip_address("10.0.2.100"), 32, "net2")
+ENIS = {"net1": Eni(id="eni-1", mac="02:00:00:00:00:01"), "net2": Eni(id="eni-2", mac="02:00:00:00:00:02")}
+
+
+class Kernel:
+    """Remembers what was asked of it; ``slow_s`` is how long an addition takes on the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.done: list[str] = []
+        self.slow_s = 0.0
+        self.refuses: Vip | None = None
+
+    async def put(self, vip: Vip, *, valid_s: int) -> None:
+        await asyncio.sleep(0)
+        if vip == self.refuses:
+            raise LinkError(f"cannot add {vip}")
+        self.clock.at += self.slow_s
+        self.done.append(f"put {vip.address} {valid_s}")
+
+    async def remove(self, vip: Vip) -> bool:
+        await asyncio.sleep(0)
+        self.done.append(f"remove {vip.address}")
+        return True
+
+
+class Clock:
+    at = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+    def wall(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Announcer:
+    def __init__(self) -> None:
+        self.sent: list[Vip] = []
+        self.warmed = 0
+
+    async def warm(self, vips: object, links: object) -> None:
+        self.warmed += 1
+
+    def announce(self, vip: Vip, link: LinkState) -> None:
+        if vip == A:
+            raise AnnounceError("network is down")
+        self.sent.append(vip)
+
+
+class Aws:
+    """Mover and reader in one; remembers which addresses went to which ENI."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[str]]] = []
+
+    async def assign(self, eni: Eni, addresses, *, right_until, previous) -> list[Assigned]:
+        self.calls.append((eni.id, [str(a) for a in addresses]))
+        return [Assigned(a, AssignVerdict.OK) for a in addresses]
+
+    async def read(self, eni: Eni, addresses, *, timeout_s: float) -> dict:
+        return dict.fromkeys(addresses, Mapped.MINE if eni.id == "eni-1" else Mapped.GONE)
+
+
+class Shell:
+    """Hands with everything about them."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.kernel = Kernel(self.clock)
+        self.announcer = Announcer()
+        self.aws = Aws()
+        self.events: list[m.Event] = []
+        self.hands = Hands(
+            [A, B],
+            clock=self.clock,
+            store=None,  # type: ignore[arg-type]
+            kernel=self.kernel,  # type: ignore[arg-type]
+            announcer=self.announcer,
+            metrics=Metrics(namespace="ns", lease="vip"),
+            enis=ENIS,
+            reader=self.aws,  # type: ignore[arg-type]
+            mover=self.aws,  # type: ignore[arg-type]
+        )
+        self.hands.start(self.events.append, lambda: 200.0)
+
+    async def settle(self) -> list[m.Event]:
+        for _ in range(30):
+            await asyncio.sleep(0)
+        return self.events
+
+
+async def test_kernel_operations_are_done_in_the_order_asked():
+    shell = Shell()
+    shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
+    shell.hands.remove_addresses(m.RemoveAddresses(Reason.STOPPING))
+    await shell.settle()
+    assert [what.split()[0] for what in shell.kernel.done] == ["put", "put", "remove", "remove"]
+    assert shell.events == [m.AddressesPut(frozenset({A.address, B.address})), m.AddressesRemoved()]
+    await shell.hands.close()
+
+
+async def test_an_address_that_was_added_after_the_right_had_ended_is_taken_off_again():
+    shell = Shell()
+    shell.kernel.slow_s = 5.0
+    shell.hands.put_addresses(m.PutAddresses(valid_s=2, not_after=shell.clock.at + 6.0))
+    (event,) = await shell.settle()
+    assert isinstance(event, m.AddressesPut)
+    assert event.borne == {A.address}
+    assert "right to bear it ended" in event.failure
+    assert shell.kernel.done[-1] == f"remove {B.address}"
+
+
+async def test_one_address_that_cannot_be_added_does_not_sink_the_others():
+    shell = Shell()
+    shell.kernel.refuses = A
+    shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
+    (event,) = await shell.settle()
+    assert isinstance(event, m.AddressesPut)
+    assert event.borne == {B.address}
+    assert str(A) in event.failure
+
+
+async def test_each_vip_goes_to_the_eni_of_its_interface_and_all_answers_are_one_event():
+    shell = Shell()
+    shell.hands.assign_eni(m.AssignEni(key=("u", 3), addresses=(A.address, B.address), previous=frozenset()))
+    shell.hands.read_mapping()
+    events = await shell.settle()
+    assert sorted(shell.aws.calls) == [("eni-1", ["10.0.1.100"]), ("eni-2", ["10.0.2.100"])]
+    answered = next(e for e in events if isinstance(e, m.EniAnswered))
+    assert answered.key == ("u", 3)
+    assert {r.address for r in answered.results} == {A.address, B.address}
+    seen = next(e for e in events if isinstance(e, m.MappingSeen))
+    assert seen.mapping == {A.address: Mapped.MINE, B.address: Mapped.GONE}
+    assert seen.asked_at == shell.clock.at
+
+
+async def test_an_announcement_that_fails_is_told_and_the_others_go_out(caplog):
+    shell = Shell()
+    for vip in (A, B):
+        shell.hands.link_changed(vip.interface, LinkState(vip.interface, 1, True, ENIS[vip.interface].mac))
+    shell.hands.announce()
+    assert shell.announcer.sent == [B]
+    assert "network is down" in caplog.text
+
+
+async def test_frames_are_built_anew_only_when_a_mac_changes():
+    shell = Shell()
+    for mac in ("02:00:00:00:00:01", "02:00:00:00:00:01", "02:00:00:00:00:09"):
+        shell.hands.link_changed("net1", LinkState("net1", 1, True, mac))
+        await shell.settle()
+    shell.hands.link_changed("net1", None)
+    assert shell.announcer.warmed == 2
+
+
+def test_clocks_that_disagree_about_the_time_gone_by_are_noticed_once():
+    detector, wall = JumpDetector(tolerance_s=1.0), datetime(2026, 1, 1, tzinfo=UTC)
+    assert not detector.jumped(10.0, wall)
+    assert not detector.jumped(20.0, wall + timedelta(seconds=10.5))
+    assert detector.jumped(21.0, wall + timedelta(seconds=61.5))
+    assert not detector.jumped(22.0, wall + timedelta(seconds=62.5))
+
+
+def test_the_system_clock_grows_and_the_wall_clock_is_utc():
+    clock = SystemClock()
+    assert clock.now() <= clock.now()
+    assert clock.wall().utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "role"),
+    [
+        (Phase.ACTIVE, Reason.LEASE_FREE, Role.ACTIVE),
+        (Phase.STANDBY, Reason.MAPPING_GONE, Role.STANDBY),
+        (Phase.YIELDING, Reason.OTHER_HOLDER, Role.STANDBY),
+        (Phase.YIELDING, Reason.LINK_DOWN, Role.FAULT),
+        (Phase.FAULT, Reason.MAPPING_GONE, Role.FAULT),
+        (Phase.STOPPED, Reason.STILL_FREE, None),
+    ],
+)
+def test_the_label_tells_who_could_take_over(phase, reason, role):
+    assert role_of(phase, reason) is role
