@@ -48,7 +48,7 @@ async def test_a_lease_duration_that_is_no_whole_second_is_refused(tmp_path, dur
 
 async def test_a_missing_right_is_named_with_the_rule_that_grants_it(tmp_path):
     async with Lab(ONE, folder=tmp_path) as lab:
-        lab.api.allowed["system:serviceaccount:lab:vipd-a"] = RIGHTS - {("get", "leases")}
+        lab.api.access.rights["system:serviceaccount:lab:vipd-a"] = RIGHTS - {("get", "leases")}
         got, said = await ended(lab, lab.nodes["a"])
         assert got == 1
         assert 'Not allowed to get the Lease "vip" in the namespace "lab"' in said
@@ -58,7 +58,7 @@ async def test_a_missing_right_is_named_with_the_rule_that_grants_it(tmp_path):
 
 async def test_credentials_that_the_api_does_not_know_are_told(tmp_path):
     async with Lab(ONE, folder=tmp_path) as lab:
-        lab.api.tokens.clear()
+        lab.api.access.tokens.clear()
         got, said = await ended(lab, lab.nodes["a"])
         assert got == 1
         assert "401" in said

@@ -8,7 +8,7 @@ import signal
 
 from system import eventually, fetch, log_lines
 
-from vipd.lab.kubeapi.store import KINDS, PODS
+from vipd.lab.kubeapi.store import EVENTS, PODS
 from vipd.lab.run import staged
 from vipd.lab.topology import LEASE, NAMESPACE, Lab, Setting
 from vipd.lab.vpc import boottime
@@ -69,7 +69,7 @@ async def test_endpoints_and_labels_tell_active_and_standby_apart(tmp_path):
         metrics = (await fetch(lab, active, "/metrics"))[1]
         assert "vipd_" in metrics
         assert (await fetch(lab, active, "/nothing"))[0] == 404
-        events = lab.api.store.all(next(k for k in KINDS if k.kind == "Event"), NAMESPACE)
+        events = lab.api.store.all(EVENTS, NAMESPACE)
         assert any(e["involvedObject"]["name"] == active.pod for e in events)
 
 

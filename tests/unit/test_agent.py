@@ -1,4 +1,4 @@
-"""The shell round the core: effects in order, undone when they come too late, and clocks that are not believed blindly."""
+"""The shell round the core: effects in order, undone when too late, and clocks that are not believed blindly."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from vipd.lab import imds as metadata
 from vipd.lab.ec2 import Ec2
 from vipd.lab.fabric import Bridge, Management, VpcFabric
 from vipd.lab.imds import Imds
+from vipd.lab.kubeapi.patch import merged
 from vipd.lab.kubeapi.server import KubeApi
 from vipd.lab.kubeapi.store import PODS
 from vipd.lab.netns import Namespace
@@ -323,7 +324,8 @@ current-context: lab
     async def start_vipd(self, node: Node, *extra: str, env: Mapping[str, str] | None = None) -> None:
         """Start a node's vipd; its log goes on in the node's log file."""
         # What an earlier run said of itself must not be taken for this one's word.
-        self.api.store.merge(PODS, NAMESPACE, node.pod, {"metadata": {"labels": {"vipd.io/role": None}}})
+        unlabelled = {"metadata": {"labels": {"vipd.io/role": None}}}
+        self.api.store.patch(PODS, NAMESPACE, node.pod, lambda pod: merged(pod, unlabelled))
         node.log = self.folder / f"vipd-{node.name}.log"
         with node.log.open("ab") as log:
             node.vipd = await self._spawn(

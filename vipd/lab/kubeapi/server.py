@@ -1,369 +1,295 @@
-"""The HTTP side of the lab's Kubernetes API: routes, tokens, RBAC, watches, faults, and a log of all requests."""
+"""The HTTP side of the lab's Kubernetes API: who asks, what goes wrong on purpose, what is remembered.
+
+One object, in the caller's loop.  Objects outlive ``stop``: started again it is the same cluster, as an API server
+is that comes back to its etcd.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import random
 import socket
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
-from vipd.lab.kubeapi.status import REASONS, Refused, bad_request, expired, unauthorized
-from vipd.lab.kubeapi.store import KINDS, LEASES, Change, Kind, Object, Store
+from vipd.lab.kubeapi.access import Access, Right
+from vipd.lab.kubeapi.acts import Given, act, body_of, review
+from vipd.lab.kubeapi.discovery import PUBLIC, discover
+from vipd.lab.kubeapi.faults import Call, Fault, Faults
+from vipd.lab.kubeapi.kinds import LEASES, Object
+from vipd.lab.kubeapi.records import UNANSWERED, LeaseWrite, Request, boottime
+from vipd.lab.kubeapi.status import REASONS, Refused
+from vipd.lab.kubeapi.store import Change, Store
+from vipd.lab.kubeapi.target import Target
+from vipd.lab.kubeapi.watch import Options, Watch
+
+__all__ = ["KubeApi", "LeaseWrite", "Request"]
 
 HISTORY = 100_000
+MAX_BODY_BYTES = 3 * 1024 * 1024
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+Listener = Callable[[LeaseWrite], None]
 
 
-def boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request as the API saw it."""
-
-    at: float
-    user: str
-    verb: str
-    resource: str
-    namespace: str
-    name: str
-    status: int
-    took_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseWrite:
-    """One change of a Lease, at the moment it was applied; ``began_at``: when the request came in."""
-
-    at: float
-    began_at: float
-    user: str
-    verb: str
-    object: Object
-
-    @property
-    def holder(self) -> str:
-        return str(self.object["spec"].get("holderIdentity") or "")
-
-    @property
-    def transitions(self) -> int:
-        return int(self.object["spec"].get("leaseTransitions") or 0)
-
-
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong at present; each applies to requests for which ``match`` is true."""
-
-    match: Callable[[str, str, str], bool] = lambda user, verb, resource: True
-    """(user, verb, resource) -> whether it is hit."""
-    status: int | None = None
-    retry_after_s: int | None = None
-    hang: bool = False
-    before_s: float = 0.0
-    after_s: float = 0.0
-    drop_answer: float = 0.0
-    """Probability that a write is applied and its connection dropped unanswered."""
-    mute_watches: bool = False
-    """Watches stay open and say nothing more (half-open)."""
+class _Unanswered(Exception):
+    """Nobody is there to be answered, or nobody is to be."""
 
 
 class KubeApi:
-    """The server.  ``tokens``: bearer token to user; ``allowed``: user to (verb, resource) pairs or ("*", "*")."""
+    """The server.  ``window``: changes that watches may go back; ``bookmark_s``: seconds between bookmarks."""
 
-    def __init__(self, *, window: int = 10_000) -> None:
+    def __init__(self, *, window: int = 10_000, history: int = HISTORY, bookmark_s: float = 60.0) -> None:
         self.store = Store(window=window)
-        self.tokens: dict[str, str] = {}
-        self.allowed: dict[str, set[tuple[str, str]]] = {}
+        self.access = Access()
         self.faults = Faults()
-        self.requests: deque[Request] = deque(maxlen=HISTORY)
-        self.lease_writes: deque[LeaseWrite] = deque(maxlen=HISTORY)
+        self.requests: deque[Request] = deque(maxlen=history)
+        self.lease_writes: deque[LeaseWrite] = deque(maxlen=history)
+        self.watches: set[Watch] = set()
         self.url = ""
+        self.bookmark_s = bookmark_s
+        self._listeners: list[Listener] = []
         self._runner: web.AppRunner | None = None
-        self._released = asyncio.Event()
-        self._in_hand: tuple[float, str, str] = (0.0, "", "")
+        self._tasks: set[asyncio.Task[web.StreamResponse]] = set()
+        self._writer: tuple[float, str, str] | None = None
         self.store.listeners.append(self._note_lease)
 
+    # ---------------------------------------------------------------------------------- for the lab
+
     async def start(self, sock: socket.socket | None = None, *, host: str = "127.0.0.1", port: int = 0) -> KubeApi:
-        """Serve on ``sock`` (which may live in another namespace) or on ``host:port``."""
-        app = web.Application()
+        """Serve on ``sock`` (bound; it may live in another network namespace) or on ``host:port``."""
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        if sock is None:
-            site: web.BaseSite = web.TCPSite(self._runner, host, port)
-        else:
-            site = web.SockSite(self._runner, sock)
+        # A watch must end when its client leaves; what is being carried out is shielded from that.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        site = web.SockSite(runner, sock) if sock is not None else web.TCPSite(runner, host, port)
         await site.start()
-        bound = self._runner.addresses[0]
-        self.url = f"http://{bound[0]}:{bound[1]}"
+        self._runner = runner
+        bound = runner.addresses[0]
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        self.url = f"http://{shown}:{bound[1]}"
         return self
 
     async def stop(self) -> None:
-        """End; watches and requests that hang are dropped."""
-        self._released.set()
-        self.store.break_watches()
+        """End; open watches and requests under way are dropped unanswered."""
+        self.break_watches()
+        for task in tuple(self._tasks):
+            task.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
+            self._runner = None
 
-    def add_user(self, user: str, token: str, rights: set[tuple[str, str]] | None = None) -> None:
-        """Know a token; without ``rights`` everything is allowed."""
-        self.tokens[token] = user
-        self.allowed[user] = rights if rights is not None else {("*", "*")}
+    def add_user(self, user: str, token: str, rights: Iterable[Right] | None = None) -> None:
+        """Know a token; without ``rights`` everything is allowed.  More: ``access``."""
+        self.access.add_user(user, token, rights)
+
+    def expire_token(self, token: str) -> None:
+        """From now on the token is answered with 401; watches that it opened stay open, as in a real API server."""
+        self.access.expire(token)
 
     def lease(self, namespace: str, name: str) -> Object | None:
-        """The Lease as it is, or None."""
-        found = [o for o in self.store.all(LEASES, namespace) if o["metadata"]["name"] == name]
-        return found[0] if found else None
+        """The Lease as it is, or None.  Not to be changed."""
+        return self.store.find(LEASES, namespace, name)
+
+    def on_lease_write(self, callback: Listener) -> Callable[[], None]:
+        """Call back for every Lease write, as it is applied; the returned function ends that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def compact(self) -> None:
+        """Forget all past changes: a watch from an earlier version is told 410."""
+        self.store.compact()
+
+    def break_watches(self, *users: str, gracefully: bool = False) -> int:
+        """End the open watches (of these users); their connections break, unless ``gracefully``.  How many."""
+        return self._each_watch(users, lambda watch: watch.end(gracefully=gracefully))
+
+    def freeze_watches(self, *users: str) -> int:
+        """The watches open now (of these users) say nothing more: half-open connections.  New ones work.  How many."""
+
+        def freeze(watch: Watch) -> None:
+            watch.frozen = True
+
+        return self._each_watch(users, freeze)
+
+    def thaw_watches(self) -> None:
+        """Frozen watches go on with what they held back."""
+        for watch in self.watches:
+            watch.frozen = False
+        self.faults.wake()
+
+    def _each_watch(self, users: tuple[str, ...], do: Callable[[Watch], None]) -> int:
+        chosen = [watch for watch in self.watches if not users or watch.call.user in users]
+        for watch in chosen:
+            do(watch)
+        return len(chosen)
 
     def _note_lease(self, change: Change) -> None:
-        if change.kind is LEASES:
-            began_at, user, verb = self._in_hand
-            self.lease_writes.append(LeaseWrite(boottime(), began_at, user, verb, change.object))
+        if change.resource != LEASES.resource:
+            return
+        now = boottime()
+        began_at, user, verb = self._writer or (now, "", "")
+        write = LeaseWrite(now, began_at, user, verb, change.object)
+        self.lease_writes.append(write)
+        for listener in tuple(self._listeners):
+            listener(write)
 
-    # -------------------------------------------------------------------------------------- requests
+    # ------------------------------------------------------------------------------------- requests
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         began = boottime()
-        user, status = "", 200
-        target = _Target.parse(request)
+        target = Target.parse(request.method, request.path, request.query)
         try:
-            user = self._authenticate(request)
-            answer = await self._answer(request, target, user, began)
-            status = answer.status
-            return answer
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            message = f"Request entity too large: limit is {MAX_BODY_BYTES}"
+            return _refusal(Refused(413, "RequestEntityTooLarge", message))
+        given = Given(request.query, request.content_type, body)
+        if target.verb == "watch":
+            return await self._serve(request, target, given, began)
+        # What has begun is carried out also when the client leaves, as by a real API server that has sent it to etcd.
+        task = asyncio.get_running_loop().create_task(self._serve(request, target, given, began))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _serve(self, request: web.Request, target: Target, given: Given, began: float) -> web.StreamResponse:
+        user = self.access.user_of(request.headers.get("Authorization", "")) or ""
+        call = Call(user, target.verb, target.resource, target.name or _selected(target, given))
+        status, opened = UNANSWERED, None
+        try:
+            hits = await self._misbehave(request, call)
+            if target.verb != "watch":
+                done = self._carry_out(request, target, call, given, began)
+                await _answer_badly(request, hits)
+                status = done.status
+                return done
+            asked = self._open(request, target, call, given)
+            await _answer_badly(request, hits)
+            opened = asked
         except Refused as refused:
             status = refused.code
-            headers = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s is not None else None
-            return web.json_response(refused.status, status=refused.code, headers=headers)
+            return _refusal(refused)
+        except _Unanswered:
+            return web.Response(status=503)  # never sent: the connection is gone
         finally:
-            took = boottime() - began
-            self.requests.append(
-                Request(began, user, target.verb, target.resource, target.namespace, target.name, status, took)
+            if opened is None:
+                self._note(call, target, began, status)
+        return await self._stream(request, target, opened, began)
+
+    def _note(self, call: Call, target: Target, began: float, status: int) -> None:
+        self.requests.append(
+            Request(
+                began,
+                call.user,
+                call.verb,
+                call.resource,
+                target.namespace,
+                call.name,
+                status,
+                boottime() - began,
             )
+        )
 
-    def _authenticate(self, request: web.Request) -> str:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or token not in self.tokens:
-            raise unauthorized()
-        return self.tokens[token]
+    async def _misbehave(self, request: web.Request, call: Call) -> list[Fault]:
+        """Suffer what comes before the request is carried out.  Raises Refused, _Unanswered."""
+        hits = self.faults.hits(call)
+        for fault in hits:
+            if fault.hang:
+                await self.faults.over(fault)
+                if request.transport is None or request.transport.is_closing():
+                    raise _Unanswered
+            if fault.before_s:
+                await asyncio.sleep(fault.before_s)
+            if fault.status is not None:
+                reason = REASONS.get(fault.status, "")
+                raise Refused(fault.status, reason, fault.message, retry_after_s=fault.retry_after_s)
+        return hits
 
-    async def _answer(self, request: web.Request, target: _Target, user: str, began: float) -> web.StreamResponse:
+    def _carry_out(self, request: web.Request, target: Target, call: Call, given: Given, began: float) -> web.Response:
         if target.kind is None:
-            return self._discovery(request.path)
-        self._authorize(user, target)
-        faults = self.faults
-        hit = faults.match(user, target.verb, target.resource)
-        if hit:
-            await self._misbehave(faults)
-        if target.verb == "watch":
-            return await self._watch(request, target)
-        body = await _json(request) if target.verb in ("create", "update", "patch") else {}
-        self._in_hand = (began, user, target.verb)
-        answer = self._act(target, body)
-        self._in_hand = (0.0, "", "")
-        if hit and faults.after_s:
-            await asyncio.sleep(faults.after_s)
-        writes = target.verb in ("create", "update", "patch", "delete")
-        if hit and writes and faults.drop_answer and random.random() < faults.drop_answer:
-            assert request.transport is not None
-            request.transport.abort()
-        return answer
+            return self._beside_resources(request, given)
+        user = self._permit(request, target, call)
 
-    async def _misbehave(self, faults: Faults) -> None:
-        if faults.hang:
-            await self._released.wait()
-        if faults.before_s:
-            await asyncio.sleep(faults.before_s)
-        if faults.status is not None:
-            reason = REASONS.get(faults.status, "InternalError")
-            raise Refused(faults.status, reason, "the lab makes it so", retry_after_s=faults.retry_after_s)
+        def may_create() -> None:
+            self.access.authorize(user, "create", target.existing(), target.namespace, target.name)
 
-    def _authorize(self, user: str, target: _Target) -> None:
-        assert target.kind is not None
-        rights = self.allowed.get(user, set())
-        if ("*", "*") in rights or (target.verb, target.resource) in rights:
-            return
-        named = f'"{target.name}" ' if target.name else ""
-        where = f' in the namespace "{target.namespace}"' if target.kind.namespaced else " at the cluster scope"
-        raise Refused(
-            403,
-            "Forbidden",
-            f'{target.kind.qualified} {named}is forbidden: User "{user}" cannot {target.verb} resource '
-            f'"{target.resource}" in API group "{target.kind.group}"{where}',
-        )
+        with self._writing(began, user, target.verb):
+            done = act(self.store, target, given, may_create=may_create)
+        return web.json_response(done.document, status=done.code)
 
-    def _act(self, target: _Target, body: Mapping[str, Any]) -> web.Response:
-        kind, space, name, store = target.kind, target.namespace, target.name, self.store
-        assert kind is not None
-        match target.verb:
-            case "get":
-                return web.json_response(store.get(kind, space, name))
-            case "list":
-                return web.json_response(self._list(kind, target))
-            case "create":
-                return web.json_response(store.create(kind, space, body), status=201)
-            case "update":
-                known = any(o["metadata"]["name"] == name for o in store.all(kind, space))
-                return web.json_response(store.update(kind, space, name, body), status=200 if known else 201)
-            case "patch":
-                return web.json_response(store.merge(kind, space, name, body))
-            case "delete":
-                return web.json_response(store.delete(kind, space, name))
-        raise Refused(405, "MethodNotAllowed", f"the server does not allow this method: {target.verb}")
+    def _permit(self, request: web.Request, target: Target, call: Call) -> str:
+        """The user.  Raises Refused: 401, then 404 for what is not served, then 403, then 406."""
+        user = self.access.authenticate(request.headers.get("Authorization", ""))
+        kind = target.existing()
+        self.access.authorize(user, target.verb, kind, target.namespace, call.name)
+        accepted = request.headers.get("Accept", "*/*")
+        if not any(wanted in accepted for wanted in ("*/*", "application/*", "application/json")):
+            message = "only the following media types are accepted: application/json"
+            raise Refused(406, "NotAcceptable", message)
+        return user
 
-    def _list(self, kind: Kind, target: _Target) -> Object:
-        items = [o for o in self.store.all(kind, target.namespace or None) if target.selects(o)]
-        return {
-            "kind": f"{kind.kind}List",
-            "apiVersion": kind.api_version,
-            "metadata": {"resourceVersion": str(self.store.version)},
-            "items": items,
-        }
-
-    def _discovery(self, path: str) -> web.Response:
-        match path.rstrip("/"):
-            case "/healthz" | "/readyz" | "/livez":
-                return web.Response(text="ok")
-            case "/version":
-                return web.json_response({"major": "1", "minor": "34", "gitVersion": "v1.34.0-vipd-lab"})
-            case "/api":
-                return web.json_response({"kind": "APIVersions", "versions": ["v1"]})
-            case "/apis/coordination.k8s.io/v1" | "/api/v1":
-                group = "coordination.k8s.io/v1" if "coordination" in path else "v1"
-                names = [
-                    {"name": k.resource, "kind": k.kind, "namespaced": k.namespaced, "singularName": k.kind.lower()}
-                    for k in KINDS
-                    if k.api_version == group
-                ]
-                return web.json_response({"kind": "APIResourceList", "groupVersion": group, "resources": names})
-        raise Refused(404, "NotFound", "the server could not find the requested resource")
-
-    # ----------------------------------------------------------------------------------------- watch
-
-    async def _watch(self, request: web.Request, target: _Target) -> web.StreamResponse:
-        query = request.query
-        version = query.get("resourceVersion", "")
-        limit_s = float(query.get("timeoutSeconds") or random.uniform(1800, 3600))
-        queue = self.store.subscribe()
+    @contextmanager
+    def _writing(self, began: float, user: str, verb: str) -> Iterator[None]:
+        self._writer = (began, user, verb)
         try:
-            start, error = self._start_of(target, version)
-            response = web.StreamResponse(headers={"Content-Type": "application/json"})
-            await response.prepare(request)
-            for change in start:
-                await _send(response, change.type, change.object)
-            if error is not None:
-                await _send(response, "ERROR", error.status)
-                return response
-            try:
-                await self._follow(response, target, queue, boottime() + limit_s)
-            except ConnectionResetError:
-                return response  # the client went away
-            return response
+            yield
         finally:
-            self.store.unsubscribe(queue)
+            self._writer = None
 
-    def _start_of(self, target: _Target, version: str) -> tuple[list[Change], Refused | None]:
-        assert target.kind is not None
-        if version in ("", "0"):
-            objects = self.store.all(target.kind, target.namespace or None)
-            added = [Change(0, "ADDED", target.kind, "", "", o) for o in objects if target.selects(o)]
-            return added, None
-        if not version.isdigit():
-            raise bad_request(f'invalid resource version "{version}"')
+    def _beside_resources(self, request: web.Request, given: Given) -> web.Response:
+        if request.path.startswith(PUBLIC):
+            found = discover(request.path)
+            return web.Response(text=found) if isinstance(found, str) else web.json_response(found)
+        user = self.access.authenticate(request.headers.get("Authorization", ""))
+        if request.path == REVIEWS and request.method == "POST":
+            done = review(body_of(given), lambda verb, what, space: self.access.allowed(user, verb, what, space))
+            return web.json_response(done.document, status=done.code)
+        return web.json_response(discover(request.path))
+
+    def _open(self, request: web.Request, target: Target, call: Call, given: Given) -> tuple[Watch, Options]:
+        self._permit(request, target, call)
+        options, selector = Options.parse(given.query), target.selector(given.query)
+        kind = target.existing()
+        watch = Watch(self.store, self.faults, call=call, kind=kind, namespace=target.namespace, selector=selector)
+        return watch, options
+
+    async def _stream(
+        self, request: web.Request, target: Target, opened: tuple[Watch, Options], began: float
+    ) -> web.StreamResponse:
+        watch, options = opened
+        self.watches.add(watch)
         try:
-            return [c for c in self.store.since(int(version)) if target.concerns(c)], None
-        except Refused:
-            return [], expired(int(version))
-
-    async def _follow(
-        self, response: web.StreamResponse, target: _Target, queue: asyncio.Queue[Change | None], until: float
-    ) -> None:
-        while not self._released.is_set():
-            try:
-                change = await asyncio.wait_for(queue.get(), max(0.0, until - boottime()))
-            except TimeoutError:
-                return
-            if change is None:
-                return
-            if target.concerns(change) and not self.faults.mute_watches:
-                await _send(response, change.type, change.object)
+            self._note(watch.call, target, began, watch.begin(options))
+            return await watch.serve(request, options, bookmark_s=self.bookmark_s)
+        finally:
+            self.watches.discard(watch)
+            watch.close()
 
 
-async def _send(response: web.StreamResponse, kind: str, body: Object) -> None:
-    await response.write(json.dumps({"type": kind, "object": body}, separators=(",", ":")).encode() + b"\n")
+async def _answer_badly(request: web.Request, hits: list[Fault]) -> None:
+    """Suffer what comes after the request was carried out.  Raises _Unanswered."""
+    for fault in hits:
+        if fault.after_s:
+            await asyncio.sleep(fault.after_s)
+        if fault.drop:
+            if request.transport is not None:
+                request.transport.abort()
+            raise _Unanswered
 
 
-async def _json(request: web.Request) -> dict[str, Any]:
+def _refusal(refused: Refused) -> web.Response:
+    headers = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s is not None else None
+    return web.json_response(refused.status, status=refused.code, headers=headers)
+
+
+def _selected(target: Target, given: Given) -> str:
+    """The one name that a list or watch selects: rights and faults may be about it."""
+    if target.verb not in ("list", "watch") or target.kind is None:
+        return ""
     try:
-        body = await request.json()
-    except (ValueError, UnicodeDecodeError) as error:
-        raise bad_request(f"the object provided is unrecognized: {error}") from error
-    if not isinstance(body, dict):
-        raise bad_request("the object provided is unrecognized (must be of type Object)")
-    return body
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What a URL asks for."""
-
-    verb: str
-    kind: Kind | None = None
-    namespace: str = ""
-    name: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def resource(self) -> str:
-        return self.kind.resource if self.kind else ""
-
-    @classmethod
-    def parse(cls, request: web.Request) -> _Target:
-        parts = request.path.strip("/").split("/")
-        if parts[:1] == ["api"]:
-            version, rest = "/".join(parts[1:2]), parts[2:]
-        else:
-            version, rest = "/".join(parts[1:3]), parts[3:]
-        namespace = ""
-        if rest[:1] == ["namespaces"] and len(rest) > 2:
-            namespace, rest = rest[1], rest[2:]
-        kind = next((k for k in KINDS if rest and k.api_version == version and k.resource == rest[0]), None)
-        name = rest[1] if len(rest) > 1 else ""
-        verb = _verb(request, named=bool(name))
-        query = request.query
-        return cls(
-            verb, kind, namespace, name, _selector(query.get("fieldSelector")), _selector(query.get("labelSelector"))
-        )
-
-    def selects(self, found: Object) -> bool:
-        metadata = found["metadata"]
-        fields = {"metadata.name": metadata["name"], "metadata.namespace": metadata.get("namespace", "")}
-        labels = metadata.get("labels", {})
-        return all(fields.get(k) == v for k, v in self.fields.items()) and all(
-            labels.get(k) == v for k, v in self.labels.items()
-        )
-
-    def concerns(self, change: Change) -> bool:
-        return change.kind is self.kind and self.namespace in ("", change.namespace) and self.selects(change.object)
-
-
-def _verb(request: web.Request, *, named: bool) -> str:
-    if request.method == "GET":
-        if request.query.get("watch") in ("true", "1"):
-            return "watch"
-        return "get" if named else "list"
-    verbs = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-    return verbs.get(request.method, request.method.lower())
-
-
-def _selector(text: str | None) -> dict[str, str]:
-    pairs = (part.replace("==", "=").partition("=") for part in (text or "").split(",") if part)
-    return {key: value for key, _, value in pairs}
+        return target.selector(given.query).name
+    except Refused:
+        return ""  # the request itself is refused for it later

@@ -1,13 +1,13 @@
 """The objects, their versions, and who watches them: what etcd and the registry do behind a kube-apiserver.
 
 One counter gives every change its resourceVersion.  A limited window of changes is kept for watches to start from;
-who asks for an older one is told 410 and must read anew.
+who asks for an older one is told 410 and must read anew.  Objects given out are the stored ones: nobody changes
+them, a write puts a new one in their place.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,68 +15,55 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from vipd.lab.kubeapi.leases import clean_spec
-from vipd.lab.kubeapi.status import MODIFIED, already_exists, bad_request, conflict, expired, not_found
-
-Object = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One resource."""
-
-    resource: str
-    kind: str
-    api_version: str
-    namespaced: bool = True
-    create_on_update: bool = False
-
-    @property
-    def group(self) -> str:
-        return self.api_version.rpartition("/")[0]
-
-    @property
-    def qualified(self) -> str:
-        """As error messages name it: ``leases.coordination.k8s.io``, ``pods``."""
-        return f"{self.resource}.{self.group}" if self.group else self.resource
-
-
-LEASES = Kind("leases", "Lease", "coordination.k8s.io/v1", create_on_update=True)
-PODS = Kind("pods", "Pod", "v1")
-KINDS = (
-    LEASES,
-    PODS,
-    Kind("nodes", "Node", "v1", namespaced=False),
-    Kind("events", "Event", "v1"),
+from vipd.lab.kubeapi.decode import Undecodable
+from vipd.lab.kubeapi.kinds import EVENTS, EVENTS_V1, KINDS, LEASES, NODES, PODS, Kind, Object
+from vipd.lab.kubeapi.metadata import generated_name
+from vipd.lab.kubeapi.schema import check, decode, decoded_request, render
+from vipd.lab.kubeapi.status import (
+    MODIFIED,
+    FieldError,
+    already_exists,
+    bad_request,
+    conflict,
+    expired,
+    internal,
+    invalid,
+    not_found,
+    uid_differs,
 )
+
+__all__ = ["EVENTS", "EVENTS_V1", "KINDS", "LEASES", "NODES", "PODS", "Change", "Kind", "Object", "Store"]
+
 Key = tuple[str, str, str]
 """resource, namespace, name"""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One event of a watch."""
+    """One change of one object.  ``before``: what it replaced, if anything."""
 
     version: int
     type: str
-    kind: Kind
+    """ADDED, MODIFIED or DELETED."""
+    resource: str
     namespace: str
     name: str
     object: Object
+    before: Object | None = None
 
 
 class Store:
-    """All objects of the API."""
+    """All objects of the API.  ``window``: how many changes watches may go back."""
 
     def __init__(self, *, window: int = 10_000) -> None:
         self.version = 1
         self.oldest = 0
         """Watches may start at this version or later."""
+        self.listeners: list[Callable[[Change], None]] = []
         self._objects: dict[Key, Object] = {}
         self._changes: deque[Change] = deque()
         self._window = window
         self._watchers: set[asyncio.Queue[Change | None]] = set()
-        self.listeners: list[Callable[[Change], None]] = []
 
     # -------------------------------------------------------------------------------------- reading
 
@@ -84,11 +71,15 @@ class Store:
         """Raises Refused (404)."""
         found = self._objects.get((kind.resource, namespace, name))
         if found is None:
-            raise not_found(kind.qualified, name)
+            raise not_found(kind, name)
         return found
 
+    def find(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """As ``get``, but None where there is none."""
+        return self._objects.get((kind.resource, namespace, name))
+
     def all(self, kind: Kind, namespace: str | None) -> list[Object]:
-        """All of a kind, of one namespace or (None) of all."""
+        """All of a kind, of one namespace or (None) of all, in the order of their names."""
         return [
             found
             for (resource, space, _), found in sorted(self._objects.items(), key=lambda item: item[0])
@@ -97,106 +88,119 @@ class Store:
 
     # -------------------------------------------------------------------------------------- writing
 
-    def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Object:
-        """POST."""
-        metadata = dict(body.get("metadata") or {})
-        name = metadata.get("name") or (metadata.get("generateName", "") + uuid.uuid4().hex[:5])
-        if not isinstance(name, str) or not name:
-            raise bad_request("name or generateName is required")
-        if metadata.get("resourceVersion"):
-            raise bad_request("resourceVersion should not be set on objects to be created")
-        key = (kind.resource, namespace, name)
-        if key in self._objects:
-            raise already_exists(kind.qualified, name)
-        created = self._cleaned(kind, namespace, name, body)
-        created["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now()}
-        return self._put(kind, key, created, "ADDED")
+    def create(self, kind: Kind, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+        """POST.  Raises Refused."""
+        wanted = decoded_request(kind, namespace, "", body)
+        metadata = wanted["metadata"]
+        if not metadata.get("name"):
+            if not metadata.get("generateName"):
+                required = FieldError("metadata.name", "Required value: name or generateName is required")
+                raise invalid(kind.qualified_kind, "", [required])
+            metadata["name"] = generated_name(metadata["generateName"])
+        check(kind, wanted)
+        if metadata.get("resourceVersion", "0") != "0":
+            raise internal("resourceVersion should not be set on objects to be created")
+        return self._create(kind, wanted, dry_run=dry_run)
 
-    def update(self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
-        """PUT: compare-and-swap where a resourceVersion or uid is given."""
-        metadata = body.get("metadata") or {}
-        if metadata.get("name") not in (None, "", name):
-            raise bad_request(
-                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-            )
-        key = (kind.resource, namespace, name)
-        present = self._objects.get(key)
-        version, uid = metadata.get("resourceVersion"), metadata.get("uid")
-        if present is None:
-            return self._create_by_update(kind, namespace, name, body, version=version, uid=uid)
-        if uid and uid != present["metadata"]["uid"]:
-            raise conflict(
-                kind.qualified,
-                name,
-                f"Precondition failed: UID in precondition: {uid}, UID in object meta: {present['metadata']['uid']}",
-            )
-        if version and version != present["metadata"]["resourceVersion"]:
-            raise conflict(kind.qualified, name, MODIFIED)
-        return self._replace(kind, key, present, self._cleaned(kind, namespace, name, body))
-
-    def _create_by_update(
-        self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any], *, version: object, uid: object
+    def update(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        may_create: Callable[[], None] = lambda: None,
+        dry_run: bool = False,
     ) -> Object:
-        """Leases may be created by PUT, but not where the writer believes that it updates something."""
-        if not kind.create_on_update or version:
-            raise not_found(kind.qualified, name)
-        if uid:
-            raise conflict(
-                kind.qualified, name, f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
-            )
-        return self.create(kind, namespace, body)
+        """PUT: compare-and-swap where a resourceVersion or uid is given; Leases need the former.
 
-    def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Object:
-        """PATCH with a JSON merge patch (RFC 7396)."""
+        A Lease that is not there is created, *even where a resourceVersion is given*; only a uid prevents that
+        (apiserver, registry/store.go, Update).  ``may_create`` raises Refused where the user must not.
+        """
+        wanted = decoded_request(kind, namespace, name, body)
+        present = self.find(kind, namespace, name)
+        if present is None and not kind.create_on_update:
+            raise not_found(kind, name)
+        uid = wanted["metadata"].get("uid", "")
+        present_uid = present["metadata"]["uid"] if present else ""
+        if uid and uid != present_uid:
+            raise uid_differs(kind, namespace, name, wanted=uid, present=present_uid)
+        if present is None:
+            may_create()
+            check(kind, wanted)
+            return self._create(kind, wanted, dry_run=dry_run)
+        return self._replace(kind, present, wanted, dry_run=dry_run)
+
+    def patch(
+        self, kind: Kind, namespace: str, name: str, apply: Callable[[Object], Any], *, dry_run: bool = False
+    ) -> Object:
+        """PATCH; a resourceVersion in the patch must be the present one.  Raises Refused."""
         present = self.get(kind, namespace, name)
-        wanted = (patch.get("metadata") or {}).get("resourceVersion")
-        if wanted and wanted != present["metadata"]["resourceVersion"]:
-            raise conflict(kind.qualified, name, MODIFIED)
-        uid = (patch.get("metadata") or {}).get("uid")
-        if uid and uid != present["metadata"]["uid"]:
-            raise conflict(kind.qualified, name, f"Precondition failed: UID in precondition: {uid}")
-        merged = _merged(copy.deepcopy(present), patch)
-        assert isinstance(merged, dict)
-        key = (kind.resource, namespace, name)
-        return self._replace(kind, key, present, self._cleaned(kind, namespace, name, merged))
+        patched = apply(render(kind, present))
+        try:
+            if not isinstance(patched, dict):
+                raise Undecodable("the patch leaves no object")
+            wanted = decode(kind, namespace, name, patched)
+        except Undecodable as error:
+            raise invalid("", "", [FieldError("patch", f"Invalid value: {error}")]) from error
+        uid, present_uid = wanted["metadata"].get("uid", ""), present["metadata"]["uid"]
+        if uid and uid != present_uid:
+            immutable = FieldError("metadata.uid", f'Invalid value: "{uid}": field is immutable')
+            raise invalid(kind.qualified_kind, name, [immutable])
+        return self._replace(kind, present, wanted, dry_run=dry_run)
 
-    def delete(self, kind: Kind, namespace: str, name: str) -> Object:
-        """DELETE, at once."""
-        gone = copy.deepcopy(self.get(kind, namespace, name))
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str = "", version: str = "", dry_run: bool = False
+    ) -> Object:
+        """DELETE, at once (Pods have no grace period here); with preconditions where given.  Raises Refused."""
+        present = self.get(kind, namespace, name)
+        metadata = present["metadata"]
+        if uid and uid != metadata["uid"]:
+            raise uid_differs(kind, namespace, name, wanted=uid, present=metadata["uid"])
+        if version and version != metadata["resourceVersion"]:
+            why = f"ResourceVersion in precondition: {version}, ResourceVersion in object meta: "
+            raise conflict(kind, name, f"Precondition failed: {why}{metadata['resourceVersion']}")
+        if dry_run:
+            return present
         del self._objects[(kind.resource, namespace, name)]
         self.version += 1
-        gone["metadata"]["resourceVersion"] = str(self.version)
-        self._tell(Change(self.version, "DELETED", kind, namespace, name, gone))
+        gone = present | {"metadata": metadata | {"resourceVersion": str(self.version)}}
+        self._tell(Change(self.version, "DELETED", kind.resource, namespace, name, gone, present))
         return gone
 
-    def _replace(self, kind: Kind, key: Key, present: Object, wanted: Object) -> Object:
-        for field in ("uid", "creationTimestamp", "resourceVersion"):
-            wanted["metadata"][field] = present["metadata"][field]
+    def _create(self, kind: Kind, wanted: Object, *, dry_run: bool) -> Object:
+        metadata = wanted["metadata"]
+        metadata.pop("resourceVersion", None)
+        if self.find(kind, metadata.get("namespace", ""), metadata["name"]) is not None:
+            raise already_exists(kind, metadata["name"])
+        metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now()}
+        return wanted if dry_run else self._put(kind, wanted, None)
+
+    def _replace(self, kind: Kind, present: Object, wanted: Object, *, dry_run: bool) -> Object:
+        metadata, was = wanted["metadata"], present["metadata"]
+        version = metadata.get("resourceVersion", "0")
+        if not version.isdecimal():
+            raise internal(f'strconv.ParseUint: parsing "{version}": invalid syntax')
+        if int(version) == 0 and not kind.unconditional_update:
+            unset = FieldError("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
+            raise invalid(kind.qualified, was["name"], [unset])
+        if int(version) and version != was["resourceVersion"]:
+            raise conflict(kind, was["name"], MODIFIED)
+        metadata |= {field: was[field] for field in ("uid", "creationTimestamp", "resourceVersion")}
+        check(kind, wanted)
+        # A write that changes nothing gets no new version, and no watch hears of it (etcd3 store, GuaranteedUpdate).
         if wanted == present:
-            return present  # a write that changes nothing gets no new version
-        return self._put(kind, key, wanted, "MODIFIED")
+            return present
+        return wanted if dry_run else self._put(kind, wanted, present)
 
-    def _cleaned(self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
-        metadata = {k: v for k, v in dict(body.get("metadata") or {}).items() if v not in (None, {}, [])}
-        for field in ("labels", "annotations"):
-            values = metadata.get(field, {})
-            if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
-                raise bad_request(f"cannot unmarshal metadata.{field}: values must be strings")
-        metadata |= {"name": name}
-        if kind.namespaced:
-            metadata["namespace"] = namespace
-        cleaned = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
-        if kind is LEASES:
-            cleaned["spec"] = clean_spec(name, body.get("spec"))
-        else:
-            cleaned |= {k: v for k, v in body.items() if k not in ("apiVersion", "kind", "metadata")}
-        return copy.deepcopy(cleaned)
-
-    def _put(self, kind: Kind, key: Key, wanted: Object, change: str) -> Object:
+    def _put(self, kind: Kind, wanted: Object, before: Object | None) -> Object:
         self.version += 1
-        wanted["metadata"]["resourceVersion"] = str(self.version)
-        self._objects[key] = wanted
-        self._tell(Change(self.version, change, kind, key[1], key[2], wanted))
+        metadata = wanted["metadata"]
+        metadata["resourceVersion"] = str(self.version)
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        self._objects[(kind.resource, namespace, name)] = wanted
+        word = "MODIFIED" if before else "ADDED"
+        self._tell(Change(self.version, word, kind.resource, namespace, name, wanted, before))
         return wanted
 
     # ------------------------------------------------------------------------------------- watching
@@ -213,16 +217,16 @@ class Store:
     def since(self, version: int) -> list[Change]:
         """Changes after this version.  Raises Refused (410) where they are no longer known."""
         if version < self.oldest:
-            raise expired(version)
+            raise expired(version, self.oldest)
         return [change for change in self._changes if change.version > version]
 
     def compact(self) -> None:
-        """Forget the past: watches from earlier versions are told 410."""
+        """Forget the past, as etcd does every few minutes: watches from earlier versions are told 410."""
         self._changes.clear()
         self.oldest = self.version
 
     def subscribe(self) -> asyncio.Queue[Change | None]:
-        """A queue of changes from now on; None ends the watch."""
+        """A queue of all changes from now on; None in it is put there by those who want the watch to end."""
         queue: asyncio.Queue[Change | None] = asyncio.Queue()
         self._watchers.add(queue)
         return queue
@@ -230,22 +234,13 @@ class Store:
     def unsubscribe(self, queue: asyncio.Queue[Change | None]) -> None:
         self._watchers.discard(queue)
 
-    def break_watches(self) -> None:
-        """End every watch, as a restarting API server does."""
-        for queue in self._watchers:
-            queue.put_nowait(None)
 
-
-def _merged(target: object, patch: object) -> object:
-    if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = _merged(result.get(key), value)
-    return result
+def parse_version(text: str) -> int:
+    """A resourceVersion in a query; 0 where there is none.  Raises Refused (400)."""
+    if text and not (text.isascii() and text.isdecimal()):
+        message = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise bad_request(f"resourceVersion: {message}")
+    return int(text or "0")
 
 
 def _now() -> str:

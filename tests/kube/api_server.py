@@ -1,0 +1,70 @@
+"""The server as the tests use it, and plain HTTP to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from vipd.lab.kubeapi.server import KubeApi
+
+
+class RunningApi(KubeApi):
+    """The API, and how to get at it."""
+
+    token = "a-token"
+
+    def kubeconfig(self, path: Path, *, token: str | None = None, namespace: str = "default") -> Path:
+        """Write a kubeconfig (YAML, as JSON is)."""
+        context = {"cluster": "lab", "user": "u", "namespace": namespace}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": {"server": self.url}}],
+            "users": [{"name": "u", "user": {"token": token or self.token}}],
+            "contexts": [{"name": "lab", "context": context}],
+            "current-context": "lab",
+        }
+        path.write_text(json.dumps(document))
+        return path
+
+
+class Raw:
+    """Plain HTTP, for what no client library would send: every call gives (status, JSON document)."""
+
+    def __init__(self, session: aiohttp.ClientSession, api: RunningApi) -> None:
+        self.session = session
+        self.api = api
+
+    def url(self, path: str) -> str:
+        if path.startswith("/"):
+            return self.api.url + path
+        return f"{self.api.url}/apis/coordination.k8s.io/v1/namespaces/default/{path}"
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = "a-token",
+        content_type: str = "application/json",
+        **query: str,
+    ) -> tuple[int, Any]:
+        headers = {"Content-Type": content_type} | ({"Authorization": f"Bearer {token}"} if token else {})
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        async with self.session.request(method, self.url(path), data=data, params=query, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+
+def lease(name: str = "vip", /, *, version: str = "", uid: str = "", **spec: Any) -> dict[str, Any]:
+    """A Lease as JSON."""
+    metadata = {"name": name, "resourceVersion": version, "uid": uid}
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {key: value for key, value in metadata.items() if value},
+        "spec": spec,
+    }
