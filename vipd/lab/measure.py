@@ -6,14 +6,18 @@ Pure functions over observations; all times are CLOCK_BOOTTIME seconds.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vipd.core.model import Address
-from vipd.lab.ec2 import Call
-from vipd.lab.observer import Announcement, Bearing
-from vipd.lab.probes import Probe
+
+if TYPE_CHECKING:
+    # Only the shapes of what is measured: who asks for a report loads no netlink and no HTTP server.
+    from vipd.lab.ec2 import Call
+    from vipd.lab.observer import Announcement, Bearing
+    from vipd.lab.probes import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Phases:
     address_ms: float | None = None
     """Lease taken to address on the successor's interface."""
     eni_ms: float | None = None
-    """The successor's EC2 calls, from the first one's start to the last one's end."""
+    """The EC2 calls that moved the mapping, from the first one's start to the last one's end."""
     announce_ms: float | None = None
     """Address on the interface to the first announcement on the wire."""
 
@@ -77,25 +81,138 @@ class Timeline:
     nodes: Sequence[str]
 
 
-def two_owners_s(
-    bearings: Sequence[Bearing], start: float, end: float, *, delivered_to: Mapping[str, str] | None
-) -> float:
-    """How long two namespaces bore one address within the window while nothing told them apart.
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A node was cut off from the segment, or had no power, from ``since`` to ``until`` (None: still)."""
 
-    ``delivered_to``: which port (ENI) each node is behind; two nodes behind different ports are told apart by the
-    mapping.  None: a plain L2 segment, where nothing does.
+    node: str
+    since: float
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The write that took the Lease for ``node``: when the request arrived, and when it was applied."""
+
+    node: str
+    began_at: float
+    at: float
+
+
+def two_owners_s(
+    bearings: Sequence[Bearing],
+    start: float,
+    end: float,
+    *,
+    delivered_to: Mapping[str, str] | None,
+    mapped: Mapping[Address, Sequence[tuple[float, str]]] | None = None,
+    away: Sequence[Away] = (),
+) -> float:
+    """For how many seconds of the window two connected namespaces bore one address while nothing told them apart.
+
+    ``delivered_to``: the port (ENI) that each node is behind.  Nodes behind different ports are told apart by the
+    mapping; two behind one port are not.  None: a plain L2 segment, where nothing tells any two apart.
+    ``mapped``: (since, port) for each address, in order; while it names another port than the one that two bearers
+    share, no packet reaches either.  None: every port counts as named.
+    A moment at which several addresses have two owners counts once.
     """
-    total = 0.0
-    for address in {b.address for b in bearings}:
-        spans = [
-            (max(start, b.since), min(end, b.until if b.until is not None else end), b.node)
-            for b in bearings
-            if b.address == address
-        ]
-        moments = sorted({at for since, until, _ in spans if since < until for at in (since, until)})
-        for at, later in itertools.pairwise(moments):
-            nodes = {node for since, until, node in spans if since <= at and until >= later}
-            ports = nodes if delivered_to is None else [delivered_to[node] for node in nodes]
-            if len(nodes) > 1 and (delivered_to is None or len(set(ports)) < len(nodes)):
-                total += later - at
-    return total
+    spells = [
+        later - at
+        for at, later in itertools.pairwise(_moments(bearings, start, end, mapped or {}, away))
+        if any(
+            _undecided(_bearers(bearings, address, at, away), address, at, delivered_to, mapped)
+            for address in {b.address for b in bearings}
+        )
+    ]
+    return math.fsum(spells)
+
+
+def _moments(
+    bearings: Sequence[Bearing],
+    start: float,
+    end: float,
+    mapped: Mapping[Address, Sequence[tuple[float, str]]],
+    away: Sequence[Away],
+) -> list[float]:
+    """The ends of the window and whatever changed in it: between two neighbours nothing changes."""
+    spells: list[Bearing | Away] = [*bearings, *away]
+    changes = {at for spell in spells for at in (spell.since, spell.until) if at is not None}
+    changes |= {at for history in mapped.values() for at, _ in history}
+    return sorted({start, end} | {at for at in changes if start < at < end}) if start < end else []
+
+
+def _bearers(bearings: Sequence[Bearing], address: Address, at: float, away: Sequence[Away]) -> set[str]:
+    """Who bears the address from ``at`` on, and can be reached."""
+    cut_off = {spell.node for spell in away if _is_on(spell, at)}
+    return {b.node for b in bearings if b.address == address and _is_on(b, at)} - cut_off
+
+
+def _is_on(spell: Bearing | Away, at: float) -> bool:
+    return spell.since <= at and (spell.until is None or at < spell.until)
+
+
+def _undecided(
+    nodes: set[str],
+    address: Address,
+    at: float,
+    delivered_to: Mapping[str, str] | None,
+    mapped: Mapping[Address, Sequence[tuple[float, str]]] | None,
+) -> bool:
+    """Whether two of the bearers can both get the address's packets."""
+    if delivered_to is None:
+        return len(nodes) > 1
+    ports = [delivered_to[node] for node in nodes]
+    if mapped is None:
+        return len(set(ports)) < len(ports)
+    named = [port for since, port in mapped.get(address, ()) if since <= at][-1:]
+    return bool(named) and ports.count(named[0]) > 1
+
+
+def takeover_phases(
+    *,
+    fault_at: float,
+    take: Take | None,
+    bearings: Sequence[Bearing],
+    calls: Sequence[Call],
+    announcements: Sequence[Announcement],
+) -> Phases:
+    """How the takeover after ``fault_at`` spent its time; without a ``take`` only EC2's time can be told.
+
+    Where the successor bore the address already, there is no address phase and no announce phase: nothing was waited
+    for.  What one loop read from two sources may be stamped in either order, so no phase is below 0.
+    """
+    eni_ms = eni_phase_ms(calls, since=fault_at, caller=take.node if take else None)
+    if take is None:
+        return Phases(eni_ms=eni_ms)
+    borne = min((b.since for b in bearings if b.node == take.node and b.since >= take.at), default=None)
+    claim = min((a.at for a in announcements if a.node == take.node and a.at >= take.at), default=None)
+    return Phases(
+        detect_ms=_ms(fault_at, take.began_at),
+        lease_ms=_ms(take.began_at, take.at),
+        address_ms=_ms(take.at, borne),
+        eni_ms=eni_ms,
+        announce_ms=_ms(borne, claim),
+    )
+
+
+def eni_phase_ms(calls: Sequence[Call], *, since: float, caller: str | None) -> float | None:
+    """From the start of the first useful EC2 call begun after ``since`` to the end of the last one that was needed.
+
+    Useful are calls that succeeded: the pauses after refused and throttled ones are vipd's own.  Needed is each
+    address's first Assign: a repair later on is no part of the takeover.  None where nothing was assigned.
+    ``caller`` None: whoever called.
+    """
+    useful = [c for c in calls if c.started_at >= since and c.outcome == "OK" and caller in (None, c.caller)]
+    assigned: dict[Address, float] = {}
+    for call in sorted(useful, key=lambda c: c.ended_at):
+        if call.action.startswith("Assign"):
+            for address in call.addresses:
+                assigned.setdefault(address, call.ended_at)
+    if not assigned:
+        return None
+    last = max(assigned.values())
+    return _ms(min(c.started_at for c in useful if c.started_at <= last), last)
+
+
+def _ms(since: float | None, until: float | None) -> float | None:
+    return None if since is None or until is None else round(max(0.0, until - since) * 1000, 1)

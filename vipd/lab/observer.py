@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
+import logging
 import socket
 import struct
 from collections.abc import Sequence
@@ -18,8 +20,11 @@ from typing import Any
 from pyroute2.netlink import rtnl
 
 from vipd.core.model import Address
+from vipd.errors import VipdError
 from vipd.lab.netns import Namespace
 from vipd.lab.vpc import boottime
+
+log = logging.getLogger("vipd.lab")
 
 _ETH_P_ALL = 0x0003
 _PACKET_OUTGOING = 4
@@ -60,55 +65,86 @@ class Announcement:
 
 
 class Observer:
-    """Watches nodes for the VIPs of the lab."""
+    """Watches nodes for the VIPs of the lab.
+
+    What it did not see, it must not report as absent: once it has lost events of a node, every question about bearers
+    raises VipdError.
+    """
 
     def __init__(self, vips: Sequence[Address]) -> None:
         self.vips = frozenset(vips)
         self.bearings: list[Bearing] = []
         self.announcements: list[Announcement] = []
+        self._blind = ""
+        self._interfaces: dict[tuple[str, Address], set[int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets: list[socket.socket] = []
 
     def watch_addresses(self, node: str, space: Namespace) -> None:
-        """Follow the addresses of a namespace from now on."""
-        self._tasks.append(asyncio.get_running_loop().create_task(self._follow(node, space)))
+        """Follow the addresses of a namespace from now on; what it bears already is borne since now."""
+        task = asyncio.get_running_loop().create_task(self._follow(node, space))
+        task.add_done_callback(lambda ended: self._lost_sight(node, ended))
+        self._tasks.append(task)
 
     async def _follow(self, node: str, space: Namespace) -> None:
-        ipr = space.netlink()
-        try:
-            await ipr.bind(groups=rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR)
+        async with space.netlink() as events, space.netlink() as questions:
+            await events.bind(groups=rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR)
+            # Subscribed first, asked second: nothing falls between, and hearing it twice does no harm.
+            async for message in await questions.addr("dump"):
+                self._heard(node, message)
             while True:
-                async for message in ipr.get():
+                async for message in events.get():
                     self._heard(node, message)
-        finally:
-            ipr.close()
+
+    def _lost_sight(self, node: str, ended: asyncio.Task[None]) -> None:
+        """Whatever ended it (ENOBUFS, a message that cannot be read): only ``close`` may."""
+        if not ended.cancelled():
+            why = ended.exception() or "the stream ended"
+            self._blind = f"the lab no longer sees which addresses node {node} bears ({why!r}): its rounds say nothing"
+            log.error(self._blind)
 
     def _heard(self, node: str, message: Any) -> None:
-        event = message.get("event")
+        event, at = message.get("event"), boottime()
         if event not in ("RTM_NEWADDR", "RTM_DELADDR"):
             return
         address = ip_address(message.get("local") or message.get("address"))
         if address not in self.vips:
             return
-        present = self.bearing(node, address)
-        if event == "RTM_NEWADDR" and present is None:
-            self.bearings.append(Bearing(node, address, boottime()))
-        elif event == "RTM_DELADDR" and present is not None:
-            present.until = boottime()
+        # By interface: an address that moves to another one may be new there before it is gone here.
+        interfaces = self._interfaces.setdefault((node, address), set())
+        present = self._open(node, address)
+        if event == "RTM_NEWADDR":
+            interfaces.add(message["index"])
+            if present is None:
+                self.bearings.append(Bearing(node, address, at))
+        else:
+            interfaces.discard(message["index"])
+            if present is not None and not interfaces:
+                present.until = at
 
-    def bearing(self, node: str, address: Address) -> Bearing | None:
-        """The open interval in which the node bears the address now."""
+    def _open(self, node: str, address: Address) -> Bearing | None:
         return next((b for b in self.bearings if b.node == node and b.address == address and b.until is None), None)
 
+    def bearing(self, node: str, address: Address) -> Bearing | None:
+        """The open interval in which the node bears the address now.  Raises VipdError where events were lost."""
+        self._require_sight()
+        return self._open(node, address)
+
     def bears(self, node: str) -> bool:
-        """Whether the node bears any VIP now."""
+        """Whether the node bears any VIP now.  Raises VipdError where events were lost."""
+        self._require_sight()
         return any(b.node == node and b.until is None for b in self.bearings)
+
+    def _require_sight(self) -> None:
+        if self._blind:
+            raise VipdError(self._blind)
 
     def lost_power(self, node: str) -> None:
         """What the node bore ended with it."""
+        at = boottime()
         for bearing in self.bearings:
             if bearing.node == node and bearing.until is None:
-                bearing.until = boottime()
+                bearing.until = at
 
     def sniff(self, node: str, fabric: Namespace, port: str) -> None:
         """Listen to what comes in on the node's port."""
@@ -125,7 +161,12 @@ class Observer:
         while True:
             try:
                 frame, origin = sock.recvfrom(256)
-            except (BlockingIOError, OSError):
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:
+                    raise
+                # Told once when the port goes down; the socket hears again as soon as it is up (packet(7)).
                 return
             if origin[2] == _PACKET_OUTGOING:
                 continue

@@ -41,7 +41,7 @@ _BAR = 0.62
 _NARROWEST = 0.0016
 """Share of the axis that everything has at least: a single lost probe must be seen."""
 
-_LETTER = 0.0082
+_LETTER = 0.0066
 """Share of the axis that a letter takes: a bar gets its text only where that fits."""
 
 
@@ -54,6 +54,8 @@ class Span:
     who: str
     text: str = ""
     bad: bool = False
+    unknown: bool = False
+    """Nothing was measured."""
     beside: bool = False
     """Whether the text may stand behind the bar where it does not fit inside."""
 
@@ -82,7 +84,8 @@ def write_timeline(path: Path, timelines: Sequence[Timeline]) -> None:
     from matplotlib.figure import Figure
 
     # The SVG keeps its text as text, to be searched and read aloud, and bears no date: same rounds, same file.
-    style = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "vipd"}
+    # No text is a formula, whatever signs a reason bears.
+    style = {"font.size": 9, "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "vipd"}
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
     with rc_context(style):
         panels = [(t, rows_of(t)) for t in timelines]
@@ -109,13 +112,13 @@ def rows_of(t: Timeline) -> list[Row]:
     for vip, probes in t.probes.items():
         shown = [p for p in probes if p.sent_at <= until]
         rows.append(Row(f"probes, IPv{vip.version}" if several else "probes", tuple(probe_spans(shown))))
-    rows.append(Row("Lease holder", tuple(state_spans(t.holders, t.start, until))))
+    rows.append(Row("Lease holder", tuple(state_spans(t.holders, t.start, until, t.nodes))))
     for node, vip in itertools.product(t.nodes, t.probes):
         label = f"address on {node}, IPv{vip.version}" if several else f"address on {node}"
         rows.append(Row(label, tuple(_bearing_spans(t, node, vip, until))))
     for vip, history in t.mapped.items():
         label = f"EC2 mapping, IPv{vip.version}" if several else "EC2 mapping"
-        rows.append(Row(label, tuple(state_spans(history, t.start, until))))
+        rows.append(Row(label, tuple(state_spans(history, t.start, until, t.nodes))))
     if t.mapped or t.calls:
         lanes = _lanes(_call_spans(t, until)) or [()]
         rows += [Row("" if number else "EC2 calls", lane) for number, lane in enumerate(lanes)]
@@ -142,33 +145,41 @@ def shown_until(t: Timeline) -> float:
 
 
 def probe_spans(probes: Sequence[Probe]) -> list[Span]:
-    """Runs of neighbouring probes with the same answerer; ``bad`` where nobody answered."""
-    spans: list[Span] = []
-    for _, run in itertools.groupby(enumerate(probes), key=lambda item: (item[1].answered_at is None, item[1].who)):
-        pieces: list[list[Probe]] = []
-        last = 0
-        for index, probe in run:
-            if not pieces or probe.sent_at - pieces[-1][-1].sent_at > _NEIGHBOURS_S:
-                pieces.append([])
-            pieces[-1].append(probe)
-            last = index
-        follower = probes[last + 1].sent_at if last + 1 < len(probes) else float("inf")
-        for piece in pieces:
-            end = piece[-1].sent_at
-            joined = piece is pieces[-1] and follower - end <= _NEIGHBOURS_S
-            lost = piece[0].answered_at is None
-            text = f"{len(piece)} lost" if lost else _name(piece[0].who)
-            spans.append(Span(piece[0].sent_at, follower if joined else end + _PROBE_S, piece[0].who, text, bad=lost))
+    """Runs of neighbouring probes with one answerer, ``bad`` where nobody answered; ``unknown`` where none was sent."""
+    runs: list[list[Probe]] = []
+    for probe in probes:
+        last = runs[-1][-1] if runs else None
+        if last is None or _outcome(last) != _outcome(probe) or not _neighbours(last, probe):
+            runs.append([])
+        runs[-1].append(probe)
+    spans = []
+    for run, following in zip(runs, [*runs[1:], []], strict=False):
+        first, last = run[0], run[-1]
+        end = following[0].sent_at if following and _neighbours(last, following[0]) else last.sent_at + _PROBE_S
+        lost = first.answered_at is None
+        spans.append(Span(first.sent_at, end, first.who, f"{len(run)} lost" if lost else f"node {first.who}", bad=lost))
+        if following and not _neighbours(last, following[0]):
+            spans.append(Span(end, following[0].sent_at, "", "prober held up", unknown=True))
     return spans
 
 
-def state_spans(history: Iterable[tuple[float, str]], start: float, until: float) -> list[Span]:
-    """A history of (since, node) as spans within the window; an empty node is nobody."""
+def _outcome(probe: Probe) -> tuple[bool, str]:
+    return probe.answered_at is None, probe.who
+
+
+def _neighbours(one: Probe, later: Probe) -> bool:
+    return later.sent_at - one.sent_at <= _NEIGHBOURS_S
+
+
+def state_spans(history: Iterable[tuple[float, str]], start: float, until: float, nodes: Sequence[str]) -> list[Span]:
+    """A history of (since, who) as spans within the window; empty: nobody; who is no node has a name only."""
     ends = [*history, (until, "")]
     spans = []
     for (since, who), (later, _) in itertools.pairwise(ends):
         if max(since, start) < min(later, until):
-            spans.append(Span(max(since, start), min(later, until), who, _name(who)))
+            spans.append(
+                Span(max(since, start), min(later, until), who, f"node {who}" if who in nodes else who or NOBODY)
+            )
     return spans
 
 
@@ -176,11 +187,7 @@ def _bearing_spans(t: Timeline, node: str, vip: Address, until: float) -> Iterab
     for b in t.bearings:
         since, end = max(b.since, t.start), min(until if b.until is None else b.until, until)
         if b.node == node and b.address == vip and since < end:
-            yield Span(since, end, node, _name(node))
-
-
-def _name(node: str) -> str:
-    return f"node {node}" if node else NOBODY
+            yield Span(since, end, node, f"node {node}")
 
 
 def _call_spans(t: Timeline, until: float) -> Iterable[Span]:
@@ -188,7 +195,7 @@ def _call_spans(t: Timeline, until: float) -> Iterable[Span]:
         if call.started_at > until or call.ended_at < t.start:
             continue
         refused = call.outcome != "OK"
-        text = f"{_short(call.action)} by {call.caller}" + (f": {call.outcome}" if refused else "")
+        text = call.outcome if refused else f"{_short(call.action)} by {call.caller}"
         yield Span(max(call.started_at, t.start), min(call.ended_at, until), call.caller, text, refused, beside=True)
 
 
@@ -217,8 +224,10 @@ def _draw(axes: Any, t: Timeline, rows: Sequence[Row]) -> None:
     colours = dict(zip(t.nodes, itertools.cycle(NODE_COLOURS), strict=False))
     for number, row in enumerate(rows):
         axes.axhline(number, color=FAINT, linewidth=0.6, zorder=0)
-        for span in row.spans:
-            _bar(axes, number, span, t.fault_at, end - start, BAD if span.bad else colours.get(span.who, OTHER))
+        for span, following in itertools.zip_longest(row.spans, row.spans[1:]):
+            colour = BAD if span.bad else FAINT if span.unknown else colours.get(span.who, OTHER)
+            room = (following.since - t.fault_at if following else end) - (span.until - t.fault_at)
+            _bar(axes, number, span, zero=t.fault_at, width=end - start, room=room, colour=colour)
         _ticks(axes, number, row, t.fault_at, colours)
     axes.axvline(0.0, color=INK, linewidth=1.1, linestyle=(0, (4, 2)), zorder=7)
     axes.set_xlim(start, end)
@@ -231,15 +240,18 @@ def _draw(axes: Any, t: Timeline, rows: Sequence[Row]) -> None:
     _heading(axes, t)
 
 
-def _bar(axes: Any, row: int, span: Span, zero: float, width: float, colour: str) -> None:
+def _bar(axes: Any, row: int, span: Span, *, zero: float, width: float, room: float, colour: str) -> None:
+    """A bar with its text inside or beside it, wherever that fits; ``room``: what is free beside it."""
     left, length = span.since - zero, max(span.until - span.since, width * _NARROWEST)
     # The losses lie on top: beside them, a run of answers may be narrower than a line.
     axes.barh(row, length, left=left, height=_BAR, color=colour, linewidth=0, zorder=4 if span.bad else 3)
-    if length > width * _LETTER * (len(span.text) + 1):
-        axes.text(left + length / 2, row, span.text, ha="center", va="center", color="white", fontsize=8, zorder=6)
-    elif span.beside:
-        at = left + length + width * _LETTER / 2
-        axes.text(at, row, span.text, ha="left", va="center", color=colour, fontsize=8, zorder=6, clip_on=True)
+    place: dict[str, Any] = {"va": "center", "fontsize": 8, "zorder": 6}
+    needed = width * _LETTER * (len(span.text) + 1)
+    if length > needed:
+        ink = INK if span.unknown else "white"
+        axes.text(left + length / 2, row, span.text, ha="center", color=ink, **place)
+    elif span.beside and room > needed:
+        axes.text(left + length + width * _LETTER / 2, row, span.text, ha="left", color=colour, **place)
 
 
 def _ticks(axes: Any, number: int, row: Row, zero: float, colours: Mapping[str, str]) -> None:

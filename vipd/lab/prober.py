@@ -3,8 +3,11 @@
     python -m vipd.lab.prober --target 10.0.1.100 --port 7000 --interval-ms 2
 
 Streams lines ``target sequence sent_at answered_at who`` (CLOCK_BOOTTIME seconds; ``-`` for what did not come within a
-second) in the order of sending.  When it was itself held up by the machine it skips the probes it could not send in
-time and writes ``stall from until``, so that a busy machine does not look like a lost VIP.
+second) in the order of sending, so a probe that is still open holds back the lines after it for a second at most.
+
+Probes are due at fixed moments, so that they do not drift.  When the machine holds the prober up, it catches up on what
+it missed; after more than ``STALL_S`` it skips that and writes ``stall from until``: a busy machine must not look like
+a lost VIP.  Answers that had come by the time it was woken still count, however late it reads them.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ TIMEOUT_S = 1.0
 """An answer that takes longer counts as none."""
 
 STALL_S = 0.03
-"""A probe that would be sent later than this was held up by the machine."""
+"""A probe that would be sent later than this was held up by the machine, and is skipped."""
+
+LATE_S = 0.3
+"""How long answers are waited for after SIGTERM."""
 
 FLUSH_S = 0.02
 _HEADER = struct.Struct("!Q")
@@ -31,23 +37,39 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class Probe:
+    """One numbered probe on its way."""
+
+    __slots__ = ("answered_at", "number", "sent_at", "who")
+
+    def __init__(self, number: int, sent_at: float) -> None:
+        self.number = number
+        self.sent_at = sent_at
+        self.answered_at: float | None = None
+        self.who = "-"
+
+    def line(self, target: str) -> str:
+        answered = "-" if self.answered_at is None else f"{self.answered_at:.6f}"
+        return f"{target} {self.number} {self.sent_at:.6f} {answered} {self.who}"
+
+
 class Target:
     """One VIP: its socket, and the probes that are still open."""
 
     def __init__(self, address: str, port: int) -> None:
-        self.address = address
+        self.name = address
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
         self.peer = (address, port)
-        self.open: deque[list[object]] = deque()
-        self.by_number: dict[int, list[object]] = {}
+        self.source = socket.inet_ntop(family, socket.inet_pton(family, address))
+        self.open: deque[Probe] = deque()
+        self.by_number: dict[int, Probe] = {}
 
     def send(self, number: int) -> None:
-        sent_at = now()
-        record: list[object] = [number, sent_at, None, ""]
-        self.open.append(record)
-        self.by_number[number] = record
+        probe = Probe(number, now())
+        self.open.append(probe)
+        self.by_number[number] = probe
         try:
             self.sock.sendto(_HEADER.pack(number), self.peer)
         except OSError:
@@ -62,36 +84,33 @@ class Target:
                 return
             except OSError:
                 continue  # a queued ICMP error; the probe stays unanswered
-            at = now()
-            if len(data) < 8 or peer[0] != self.address:
-                continue
-            record = self.by_number.get(_HEADER.unpack(data[:8])[0])
-            if record is not None and record[2] is None:
-                record[2] = at
-                record[3] = data[8:].decode(errors="replace")
+            if len(data) < _HEADER.size or peer[0] != self.source:
+                continue  # an answer from another address is none: a connected client would not take it
+            probe = self.by_number.get(_HEADER.unpack_from(data)[0])
+            if probe is not None and probe.answered_at is None:
+                probe.answered_at = now()
+                probe.who = data[_HEADER.size :].decode(errors="replace") or "-"
 
     def settled(self, *, all_of_them: bool = False) -> list[str]:
         """Lines of the probes at the head that were answered or have timed out."""
         lines = []
         limit = now() - TIMEOUT_S
         while self.open:
-            number, sent_at, answered_at, who = self.open[0]
-            assert isinstance(sent_at, float)
-            if answered_at is None and sent_at > limit and not all_of_them:
+            probe = self.open[0]
+            if probe.answered_at is None and probe.sent_at > limit and not all_of_them:
                 break
             self.open.popleft()
-            self.by_number.pop(number, None)  # type: ignore[call-overload]
-            answered = f"{answered_at:.6f}" if isinstance(answered_at, float) else "-"
-            lines.append(f"{self.address} {number} {sent_at:.6f} {answered} {who or '-'}")
+            del self.by_number[probe.number]
+            lines.append(probe.line(self.name))
         return lines
 
 
 def probe(targets: list[Target], interval_s: float) -> None:
     """Probe until SIGTERM, then wait a moment for late answers."""
-    stop = []
+    stop: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+    # Ctrl-C reaches the whole group; the lab ends its prober itself, after the last answers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    socks = [t.sock for t in targets]
     number, due, flush_at = 0, now(), now() + FLUSH_S
     while not stop:
         at = now()
@@ -103,19 +122,22 @@ def probe(targets: list[Target], interval_s: float) -> None:
                 target.send(number)
             number += 1
             due += interval_s
-        readable, _, _ = select.select(socks, [], [], max(0.0, due - now()))
-        for target in targets:
-            if target.sock in readable:
-                target.receive()
+        receive(targets, max(0.0, due - now()))
+        # After receiving: what waited in the socket while the prober was held up has not timed out.
         if at >= flush_at:
             flush_at = at + FLUSH_S
             flush(targets)
-    deadline = now() + 0.3
+    deadline = now() + LATE_S
     while now() < deadline:
-        readable, _, _ = select.select(socks, [], [], 0.05)
-        for target in targets:
-            target.receive()
+        receive(targets, 0.05)
     flush(targets, all_of_them=True)
+
+
+def receive(targets: list[Target], wait_s: float) -> None:
+    readable, _, _ = select.select([target.sock for target in targets], [], [], wait_s)
+    for target in targets:
+        if target.sock in readable:
+            target.receive()
 
 
 def flush(targets: list[Target], *, all_of_them: bool = False) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipd.core.model import Address
-from vipd.lab.measure import Phases, RoundResult, Timeline, two_owners_s
+from vipd.lab.measure import Phases, RoundResult, Take, Timeline, takeover_phases, two_owners_s
 from vipd.lab.scenarios import Promise, Scenario
 from vipd.lab.stage import SceneFailed, Stage
 from vipd.lab.topology import Lab, Setting
@@ -138,41 +138,19 @@ def _phases(stage: Stage) -> Phases:
     fault_at, lab = stage.fault_at, stage.lab
     writes = list(lab.api.lease_writes)
     known = [w.transitions for w in writes if w.at < fault_at]
-    take = next((w for w in writes if w.at >= fault_at and w.holder and (not known or w.transitions > known[-1])), None)
-    taker = next((n.name for n in lab.nodes.values() if take and n.identity == take.holder), None)
-    eni_ms = _eni_ms(stage, taker)
-    if take is None or taker is None:
-        return Phases(eni_ms=eni_ms)
-    borne = min((b.since for b in lab.observer.bearings if b.node == taker and b.since >= take.at), default=None)
-    claims = [a.at for a in lab.observer.announcements if a.node == taker and a.at >= take.at]
-    return Phases(
-        detect_ms=_ms(fault_at, take.began_at),
-        lease_ms=_ms(take.began_at, take.at),
-        address_ms=_ms(take.at, borne),
-        eni_ms=eni_ms,
-        announce_ms=_ms(borne, claims[0] if claims else None),
+    names = {node.identity: node.name for node in lab.nodes.values()}
+    takes = (
+        Take(names[w.holder], w.began_at, w.at)
+        for w in writes
+        if w.at >= fault_at and w.holder in names and (not known or w.transitions > known[-1])
     )
-
-
-def _eni_ms(stage: Stage, caller: str | None) -> float | None:
-    """From the start of the first EC2 call that succeeded since the fault to the end of the last one needed.
-
-    Refused and throttled attempts before are not EC2 time: their pauses are vipd's own.
-    """
-    calls = [
-        c
-        for c in stage.lab.ec2.log
-        if c.started_at >= stage.fault_at and c.outcome == "OK" and caller in (None, c.caller)
-    ]
-    if not calls:
-        return None
-    last = max(c.ended_at for c in calls if not c.action.startswith("Describe"))
-    return _ms(calls[0].started_at, last)
-
-
-def _ms(since: float | None, until: float | None) -> float | None:
-    # Netlink and the wire are read by one loop: what happened together may be stamped in either order.
-    return None if since is None or until is None else round(max(0.0, until - since) * 1000, 1)
+    return takeover_phases(
+        fault_at=fault_at,
+        take=next(takes, None),
+        bearings=lab.observer.bearings,
+        calls=lab.ec2.log,
+        announcements=lab.observer.announcements,
+    )
 
 
 def _timeline(scenario: Scenario, stage: Stage, result: RoundResult, end: float) -> Timeline:

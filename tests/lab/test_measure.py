@@ -1,0 +1,225 @@
+"""What a round amounts to: two owners against a slow count by hand, and the phases of takeovers."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vipd.core.model import Address
+from vipd.lab.ec2 import Call
+from vipd.lab.measure import Away, Phases, Take, eni_phase_ms, takeover_phases, two_owners_s
+from vipd.lab.observer import Announcement, Bearing
+
+VIP4, VIP6 = ip_address("10.0.1.100"), ip_address("fd00:10:0:1::100")
+END = 20
+OWN_PORTS = {"a": "a", "b": "b", "c": "c"}
+ONE_PORT = {"a": "x", "b": "x", "c": "c"}
+
+
+def bearing(node: str, since: float, until: float | None = None, address: Address = VIP4) -> Bearing:
+    return Bearing(node, address, since, until)
+
+
+# ---------------------------------------------------------------------------------------------- two owners
+
+
+def test_on_a_plain_segment_two_bearers_are_two_owners_for_as_long_as_they_overlap() -> None:
+    spells = [bearing("a", 0, 8), bearing("b", 5)]
+
+    assert two_owners_s(spells, 0, END, delivered_to=None) == 3
+
+
+def test_the_mapping_tells_apart_two_bearers_behind_their_own_enis() -> None:
+    spells = [bearing("a", 0), bearing("b", 0)]
+
+    assert two_owners_s(spells, 0, END, delivered_to=OWN_PORTS) == 0
+
+
+def test_two_bearers_behind_one_eni_are_two_owners_only_while_the_mapping_names_it() -> None:
+    spells = [bearing("a", 0), bearing("b", 0)]
+    mapped = {VIP4: [(0, "x"), (5, "c"), (12, "x")]}
+
+    assert two_owners_s(spells, 0, END, delivered_to=ONE_PORT) == END
+    assert two_owners_s(spells, 0, END, delivered_to=ONE_PORT, mapped=mapped) == 5 + 8
+    assert two_owners_s(spells, 0, END, delivered_to=ONE_PORT, mapped={VIP4: []}) == 0
+
+
+def test_a_bearer_that_is_cut_off_is_no_owner() -> None:
+    spells = [bearing("a", 0), bearing("b", 5)]
+
+    assert two_owners_s(spells, 0, END, delivered_to=None, away=[Away("a", 4, 15)]) == 5
+    assert two_owners_s(spells, 0, END, delivered_to=None, away=[Away("a", 7)]) == 2
+
+
+def test_only_the_window_counts() -> None:
+    spells = [bearing("a", 0), bearing("b", 0)]
+
+    assert two_owners_s(spells, 5, 7, delivered_to=None) == 2
+    assert two_owners_s(spells, 7, 5, delivered_to=None) == 0
+
+
+def test_two_addresses_at_once_count_once_and_never_mix() -> None:
+    both = [bearing(node, 0, 4, vip) for node in "ab" for vip in (VIP4, VIP6)]
+    apart = [bearing("a", 0, 4, VIP4), bearing("b", 0, 4, VIP6)]
+
+    assert two_owners_s(both, 0, END, delivered_to=None) == 4
+    assert two_owners_s(apart, 0, END, delivered_to=None) == 0
+
+
+def test_an_address_handed_over_without_a_pause_has_one_owner_at_a_time() -> None:
+    assert two_owners_s([bearing("a", 0, 5), bearing("b", 5)], 0, END, delivered_to=None) == 0
+
+
+moments = st.integers(0, END)
+ends = st.none() | moments
+nodes = st.sampled_from("abc")
+bearing_lists = st.lists(st.builds(Bearing, nodes, st.sampled_from([VIP4, VIP6]), moments, ends), max_size=8)
+away_lists = st.lists(st.builds(Away, nodes, moments, ends), max_size=3)
+port_maps = st.none() | st.sampled_from([OWN_PORTS, ONE_PORT])
+histories = st.lists(st.tuples(moments, st.sampled_from(["x", "c", "a", ""])), max_size=4).map(
+    lambda found: sorted(found, key=lambda item: item[0])
+)
+mappings = st.none() | st.fixed_dictionaries({VIP4: histories, VIP6: histories})
+
+
+def by_hand(
+    bearings: list[Bearing],
+    ports: dict[str, str] | None,
+    mapped: dict[Address, list[tuple[int, str]]] | None,
+    away: list[Away],
+    start: int,
+    end: int,
+) -> int:
+    """Second by second: all times are whole."""
+    seconds = 0
+    for second in range(start, end):
+        cut_off = {x.node for x in away if x.since <= second and (x.until is None or second < x.until)}
+        for vip in (VIP4, VIP6):
+            here = [
+                b.node
+                for b in bearings
+                if b.address == vip and b.since <= second and (b.until is None or second < b.until)
+            ]
+            reached = sorted(set(here) - cut_off)
+            if ports is not None:
+                owner = None if mapped is None else ([""] + [p for at, p in mapped[vip] if at <= second])[-1]
+                behind = [ports[node] for node in reached]
+                reached = [p for p in behind if behind.count(p) > 1 and owner in (None, p)]
+            if len(reached) > 1:
+                seconds += 1
+                break
+    return seconds
+
+
+@given(bearing_lists, port_maps, mappings, away_lists, moments, moments)
+def test_two_owners_agrees_with_a_count_by_hand(
+    bearings: list[Bearing],
+    ports: dict[str, str] | None,
+    mapped: dict[Address, list[tuple[int, str]]] | None,
+    away: list[Away],
+    start: int,
+    end: int,
+) -> None:
+    measured = two_owners_s(bearings, start, end, delivered_to=ports, mapped=mapped, away=away)
+
+    assert measured == by_hand(bearings, ports, mapped, away, start, end)
+
+
+# -------------------------------------------------------------------------------------------------- phases
+
+
+def call(
+    start: float, end: float, *, action: str = "AssignPrivateIpAddresses", caller: str = "b", outcome: str = "OK"
+) -> Call:
+    addresses: tuple[Address, ...] = (VIP6,) if "Ipv6" in action else (VIP4,)
+    return Call(start, end, action, caller, "eni-b", addresses, outcome)
+
+
+def claim(at: float, node: str = "b") -> Announcement:
+    return Announcement(at, node, VIP4, "garp-request", "02:00:00:00:01:0b")
+
+
+def phases(**changes: object) -> Phases:
+    """A node lost at 100: b takes the Lease at 102.9, bears the address at 103, has moved it at 103.41."""
+    observed: dict[str, object] = {
+        "fault_at": 100.0,
+        "take": Take("b", 102.89, 102.9),
+        "bearings": [bearing("a", 50, 100), bearing("b", 103.0)],
+        "calls": [call(103.01, 103.41)],
+        "announcements": [claim(99, "a"), claim(103.002), claim(103.42)],
+    }
+    return takeover_phases(**(observed | changes))  # type: ignore[arg-type]
+
+
+def test_a_takeover_is_told_in_its_phases() -> None:
+    assert phases() == Phases(detect_ms=2890.0, lease_ms=10.0, address_ms=100.0, eni_ms=400.0, announce_ms=2.0)
+
+
+def test_without_an_eni_there_is_no_eni_phase() -> None:
+    assert phases(calls=[]).eni_ms is None
+
+
+def test_without_a_take_only_the_time_of_ec2_is_known() -> None:
+    assert phases(take=None) == Phases(eni_ms=400.0)
+
+
+def test_a_successor_that_bore_the_address_already_waited_for_nothing() -> None:
+    found = phases(bearings=[bearing("b", 60.0)])
+
+    assert (found.address_ms, found.announce_ms) == (None, None)
+    assert found.detect_ms == 2890.0
+
+
+def test_a_successor_that_never_announced_has_no_announce_phase() -> None:
+    assert phases(announcements=[claim(103.1, "a"), claim(101.0)]).announce_ms is None
+
+
+def test_what_is_stamped_in_the_wrong_order_took_no_time() -> None:
+    assert phases(announcements=[claim(102.9995)]).announce_ms == 0.0
+
+
+V4, V6, OUT6 = "AssignPrivateIpAddresses", "AssignIpv6Addresses", "UnassignIpv6Addresses"
+
+
+@pytest.mark.parametrize(
+    ("calls", "eni_ms"),
+    [
+        ([call(1, 1.4)], 400),
+        ([call(1, 1.1, outcome="RequestLimitExceeded"), call(1.6, 2.0)], 400),
+        ([call(1, 1.4, action=OUT6), call(1.4, 1.8, action=V6)], 800),
+        ([call(1, 1.4), call(1, 1.4, action=OUT6), call(1.4, 1.8, action=V6)], 800),
+        ([call(1, 1.1, action="DescribeNetworkInterfaces"), call(1.1, 1.5)], 500),
+        ([call(1, 1.4), call(6, 6.4)], 400),
+        ([call(1, 1.4), call(1.5, 1.6, action="DescribeNetworkInterfaces")], 400),
+        ([call(1, 1.4, caller="c"), call(2, 2.4)], 400),
+        ([call(0.5, 0.9), call(1, 1.4)], 400),
+        ([call(1, 1.1, action="DescribeNetworkInterfaces")], None),
+        ([call(1, 1.4, action=OUT6)], None),
+        ([call(1, 1.4, outcome="Unavailable")], None),
+        ([], None),
+    ],
+    ids=[
+        "one call",
+        "a throttled one before it is vipd's own pause",
+        "IPv6 is unassigned, then assigned",
+        "both families",
+        "the owner is looked up first",
+        "a repair later on is no part of it",
+        "a question afterwards is no part of it",
+        "somebody else's call",
+        "a call from before the fault",
+        "only a question",
+        "taken away and never assigned",
+        "refused",
+        "no call",
+    ],
+)
+def test_the_eni_phase_is_the_ec2_calls_that_moved_the_mapping(calls: list[Call], eni_ms: float | None) -> None:
+    assert eni_phase_ms(calls, since=1.0, caller="b") == eni_ms
+
+
+def test_where_the_taker_is_not_known_whoever_called_counts() -> None:
+    assert eni_phase_ms([call(1, 1.4, caller="c")], since=1.0, caller=None) == 400
