@@ -282,3 +282,16 @@ def test_a_stall_of_the_prober_is_no_gap() -> None:
 
     assert window.lost == 0
     assert window.gap_s == pytest.approx(0.002)
+
+
+def test_a_stall_in_the_middle_of_an_outage_does_not_shorten_it() -> None:
+    down = [*steady(11, 11.2, ""), *steady(11.7, 12, "")]
+    log = log_of(*steady(10, 11, "a"), *down, *steady(12, 13, "b"), stalls=[(11.2, 11.7)])
+
+    assert log.window(10.5, 12.9).gap_s == pytest.approx(1.002)
+
+
+def test_a_stall_at_the_edge_of_an_outage_is_left_out_of_it() -> None:
+    log = log_of(*steady(10, 11, "a"), *steady(11.5, 12, ""), *steady(12, 13, "b"), stalls=[(11.0, 11.5)])
+
+    assert log.window(10.5, 12.9).gap_s == pytest.approx(0.502)

@@ -23,9 +23,9 @@ class Window:
     sent: int
     lost: int
     gap_s: float
-    """The longest time between the sending of two neighbouring answered probes, less what the prober itself was
-    held up by the machine in between; the probe interval where none was lost.  Where nobody answers any more it goes
-    to the end of the window."""
+    """The longest time between the sending of two neighbouring answered probes; the probe interval where none was
+    lost.  What the prober was held up by the machine next to an answered probe is left out: the VIP may have served
+    then.  Between two lost probes it counts.  Where nobody answers any more the gap goes to the end of the window."""
     gap_from: float
     first_who: str
     last_who: str
@@ -75,15 +75,20 @@ class ProbeLog:
         moments = [p.sent_at for p in answered]
         if not moments or moments[0] > start:
             moments.insert(0, start)
-        gaps = [(later - at - self._stalled_s(at, later), at) for at, later in pairwise(moments)]
-        tail = end - moments[-1] - self._stalled_s(moments[-1], end)
+        gaps = [(later - at - self._doubtful_s(at, later), at) for at, later in pairwise(moments)]
+        tail = end - moments[-1] - self._doubtful_s(moments[-1], end)
         # The probes of the last second may still be answered; only a longer silence is one.
         if tail > 1.0:
             gaps.append((tail, moments[-1]))
         return max(gaps, default=(0.0, start))
 
-    def _stalled_s(self, start: float, end: float) -> float:
-        return sum(max(0.0, min(end, until) - max(start, since)) for since, until in self.stalls if until > start)
+    def _doubtful_s(self, start: float, end: float) -> float:
+        """How long the prober was held up between two answered probes, but for what lies between two lost ones."""
+        lost = [p.sent_at for p in self.between(start, end) if p.answered_at is None]
+        edges = [(start, lost[0]), (lost[-1], end)] if lost else [(start, end)]
+        return sum(
+            max(0.0, min(until, last) - max(since, first)) for since, until in self.stalls for first, last in edges
+        )
 
     def answered_since(self, moment: float) -> str | None:
         """Who answered the latest probe sent after ``moment``; None where none was answered."""

@@ -39,14 +39,14 @@ async def staged(setting: Setting, *, folder: Path | None = None) -> AsyncIterat
 
 async def play(scenario: Scenario, stage: Stage, number: int) -> Timeline:
     """One round, and all that was seen of it."""
-    await stage.set()
-    # Faults come at any moment between two renewals.
-    await stage.pause(random.uniform(0, stage.duration_s / 3))
-    begun_at = stage.now()
-    before = stage.active
-    stage.fault_at = begun_at
-    failure = ""
+    begun_at = stage.fault_at = stage.now()
+    before = failure = ""
     try:
+        await stage.set()
+        # Faults come at any moment between two renewals.
+        await stage.pause(random.uniform(0, stage.duration_s / 3))
+        begun_at = stage.fault_at = stage.now()
+        before = stage.active
         await scenario.act(stage)
     except SceneFailed as error:
         failure = str(error)
@@ -61,7 +61,9 @@ async def run_scenario(
 ) -> AsyncIterator[Timeline]:
     """All rounds of one scenario, each as it ends."""
     tell(f"{scenario.name}: {scenario.summary}")
-    async with staged(setting, folder=folder) as stage:
+    # Each round sets the stage itself: what does not come about then is that round's failure, not the run's.
+    async with Lab(setting, folder=folder) as lab:
+        stage = Stage(lab)
         for number in range(1, rounds + 1):
             yield await play(scenario, stage, number)
 
