@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from vipd.lab.topology import LISTEN_PORT, Lab, Node
@@ -25,12 +25,10 @@ def log_lines(node: Node) -> list[dict[str, Any]]:
 
 async def ended(lab: Lab, node: Node, *extra: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Run a vipd that is to end by itself: its exit code, and the last thing that it said."""
-    error = lab.folder / "stderr"
     await lab.start_vipd(node, *extra, env=env)
     assert node.vipd is not None
     code = await asyncio.wait_for(node.vipd.wait(), 30)
     last = node.log.read_text().splitlines()[-1]
-    error.unlink(missing_ok=True)
     return code, json.loads(last)["msg"] if last.startswith("{") else last
 
 
@@ -44,8 +42,6 @@ async def eventually(true: Callable[[], bool], *, within_s: float = 20.0) -> Non
 
 async def fetch(lab: Lab, node: Node, path: str) -> tuple[int, str]:
     """GET from the node's vipd, from inside the node."""
-    import sys
-
     process = await node.space.spawn(
         [sys.executable, "-c", FETCH, f"http://127.0.0.1:{LISTEN_PORT}{path}"],
         stdout=asyncio.subprocess.PIPE,
@@ -59,7 +55,3 @@ def untouched(lab: Lab) -> bool:
     """No Lease written, no EC2 write, no address added."""
     writes = [call for call in lab.ec2.log if not call.action.startswith("Describe")]
     return not lab.api.lease_writes and not writes and not lab.observer.bearings
-
-
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "lab"
