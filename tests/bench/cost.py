@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from vipd.lab.run import staged
-from vipd.lab.topology import Setting
+from vipd.lab.setting import Setting
 
 MAX_RSS_MB = 120
 MAX_CPU_PERCENT = 1.5

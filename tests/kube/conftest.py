@@ -9,19 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 from api_server import Raw, RunningApi
-from pyroute2 import IPRoute
 
-IFF_UP = 0x1
 USER = "system:serviceaccount:default:vipd"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def loopback() -> None:
-    """In a fresh network namespace lo is down."""
-    with IPRoute() as kernel:
-        (lo,) = kernel.link_lookup(ifname="lo")
-        if not kernel.get_links(lo)[0]["flags"] & IFF_UP:
-            kernel.link("set", index=lo, state="up")
 
 
 @pytest.fixture

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 
 import boto3
 import pytest
 from aws_clients import KEY_A, KEY_B, Boto, eni
-from pyroute2 import IPRoute
 
 from vipd.lab.ec2 import Ec2
 from vipd.lab.imds import Imds
 from vipd.lab.vpc import Vpc
-
-IFF_UP = 0x1
-
-
-@pytest.fixture(scope="session", autouse=True)
-def loopback() -> None:
-    """In a fresh network namespace lo is down."""
-    with IPRoute() as kernel:
-        (lo,) = kernel.link_lookup(ifname="lo")
-        if not kernel.get_links(lo)[0]["flags"] & IFF_UP:
-            kernel.link("set", index=lo, state="up")
-
-
-@pytest.fixture(autouse=True)
-def no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what a test sets itself is set: no proxy, profile, or metadata endpoint of the machine."""
-    for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 
 
 @pytest.fixture

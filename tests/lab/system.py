@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vipd.lab.topology import LISTEN_PORT, Lab, Node
+from vipd.lab.setting import Node
+from vipd.lab.topology import LISTEN_PORT, Lab
 
 FETCH = (
     "import sys, urllib.request as u, urllib.error as e\n"

@@ -6,7 +6,8 @@ import pytest
 from system import ended, eventually, fetch, untouched
 
 from vipd.lab.kubeapi.store import PODS
-from vipd.lab.topology import NAMESPACE, RIGHTS, Lab, Setting
+from vipd.lab.setting import Setting
+from vipd.lab.topology import NAMESPACE, RIGHTS, Lab
 
 ONE = Setting(nodes=("a",))
 

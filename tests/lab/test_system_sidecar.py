@@ -10,7 +10,8 @@ from system import eventually, fetch, log_lines
 
 from vipd.lab.kubeapi.store import EVENTS, PODS
 from vipd.lab.run import staged
-from vipd.lab.topology import LEASE, NAMESPACE, Lab, Setting
+from vipd.lab.setting import Setting
+from vipd.lab.topology import LEASE, NAMESPACE, Lab
 from vipd.lab.vpc import boottime
 
 

@@ -15,7 +15,7 @@ from vipd.config.option import did_you_mean, quoted
 from vipd.errors import ConfigError
 from vipd.lab.measure import Timeline
 from vipd.lab.scenarios import SCENARIOS, Scenario
-from vipd.lab.topology import Setting
+from vipd.lab.setting import Setting
 
 ALL = "all"
 FENCE_LEASE_MIN_S = 2

@@ -12,8 +12,9 @@ from pathlib import Path
 from vipd.errors import VipdError
 from vipd.lab.live import View
 from vipd.lab.run import staged
+from vipd.lab.setting import Setting
 from vipd.lab.stage import Stage
-from vipd.lab.topology import LISTEN_PORT, Setting
+from vipd.lab.topology import LISTEN_PORT
 
 HELP = """\
   show              nodes, Lease, mapping, kernel, probes      status NODE       vipd's own /status document

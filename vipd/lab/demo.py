@@ -8,7 +8,7 @@ from vipd.lab.live import View, shown
 from vipd.lab.measure import Timeline
 from vipd.lab.run import play, staged
 from vipd.lab.scenarios import SCENARIOS
-from vipd.lab.topology import Setting
+from vipd.lab.setting import Setting
 
 ACTS = ("sigterm", "node-loss", "api-blip")
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from vipd.core.model import Address
 from vipd.lab.measure import Phases, RoundResult, Take, Timeline, takeover_phases, two_owners_s
 from vipd.lab.scenarios import Promise, Scenario
+from vipd.lab.setting import Setting
 from vipd.lab.stage import SceneFailed, Stage
-from vipd.lab.topology import Lab, Setting
+from vipd.lab.topology import Lab
 
 LEAD_S = 0.3
 """A window begins this long before the fault: what was true before it can be seen."""

@@ -10,8 +10,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from vipd.lab.setting import Setting
 from vipd.lab.stage import Stage
-from vipd.lab.topology import Setting
 
 Act = Callable[[Stage], Awaitable[None]]
 

@@ -14,7 +14,8 @@ from vipd.core.model import Address
 from vipd.errors import VipdError
 from vipd.lab.kubeapi.server import LeaseWrite
 from vipd.lab.kubeapi.store import LEASES, PODS
-from vipd.lab.topology import LEASE, NAMESPACE, Lab, Node
+from vipd.lab.setting import Node
+from vipd.lab.topology import LEASE, NAMESPACE, Lab
 from vipd.lab.vpc import boottime
 
 POLL_S = 0.01

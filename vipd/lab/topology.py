@@ -16,7 +16,6 @@ import sys
 import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -34,12 +33,11 @@ from vipd.lab.kubeapi.store import PODS
 from vipd.lab.netns import Namespace
 from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
+from vipd.lab.setting import Node, Setting
 from vipd.lab.vpc import LAB_SUBNET, EniRecord, Vpc
 
 NAMESPACE, LEASE = "lab", "vip"
 API_PORT, EC2_PORT, APP_PORT, LISTEN_PORT = 6443, 8773, 7000, 9808
-VIP4 = ip_address("10.0.1.100")
-VIP6 = ip_address("fd00:10:0:1::100")
 REGION = "us-east-2"
 CLIENT = "client"
 START_S = 20.0
@@ -55,63 +53,6 @@ RIGHTS = {
     ("create", "events"),
 }
 """What a ServiceAccount for vipd needs; the lab's RBAC grants nothing else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is built before the curtain rises."""
-
-    fabric: str = "vpc"
-    """"vpc": delivery follows the EC2 mapping; "bridge": a plain L2 segment, no ENI, neighbours' caches decide."""
-    families: tuple[int, ...] = (4,)
-    nodes: tuple[str, ...] = ("a", "b")
-    duration_s: float = 3
-    ec2_s: float = 0.4
-    remap_lag_s: float = 0.0
-    imds_lag_s: float = 0.0
-    arguments: tuple[str, ...] = ()
-    """More arguments for every ``vipd sidecar``."""
-
-    @property
-    def vips(self) -> tuple[Address, ...]:
-        return tuple(VIP4 if family == 4 else VIP6 for family in self.families)
-
-    @property
-    def vpc(self) -> bool:
-        return self.fabric == "vpc"
-
-
-@dataclass(slots=True)
-class Node:
-    """One node with one pod on it."""
-
-    name: str
-    number: int
-    space: Namespace
-    mac: str
-    eni: EniRecord | None = None
-    imds: Imds | None = None
-    powered: bool = True
-    vipd: Process | None = None
-    application: Process | None = None
-    uid: str = ""
-    log: Path = field(default_factory=Path)
-
-    @property
-    def pod(self) -> str:
-        return f"vipd-{self.name}"
-
-    @property
-    def identity(self) -> str:
-        return f"{self.pod}_{self.uid}"
-
-    @property
-    def management(self) -> str:
-        return f"10.99.0.{10 + self.number}"
-
-    @property
-    def alive(self) -> bool:
-        return self.vipd is not None and self.vipd.returncode is None
 
 
 class Lab:

@@ -1,0 +1,73 @@
+"""What a lab is built of: its setting, its nodes, and the addresses that everything in it uses."""
+
+from __future__ import annotations
+
+from asyncio.subprocess import Process
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from vipd.core.model import Address
+from vipd.lab.imds import Imds
+from vipd.lab.netns import Namespace
+from vipd.lab.vpc import EniRecord
+
+VIP4 = ip_address("10.0.1.100")
+VIP6 = ip_address("fd00:10:0:1::100")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is built before the curtain rises."""
+
+    fabric: str = "vpc"
+    """"vpc": delivery follows the EC2 mapping; "bridge": a plain L2 segment, no ENI, neighbours' caches decide."""
+    families: tuple[int, ...] = (4,)
+    nodes: tuple[str, ...] = ("a", "b")
+    duration_s: float = 3
+    ec2_s: float = 0.4
+    remap_lag_s: float = 0.0
+    imds_lag_s: float = 0.0
+    arguments: tuple[str, ...] = ()
+    """More arguments for every ``vipd sidecar``."""
+
+    @property
+    def vips(self) -> tuple[Address, ...]:
+        return tuple(VIP4 if family == 4 else VIP6 for family in self.families)
+
+    @property
+    def vpc(self) -> bool:
+        return self.fabric == "vpc"
+
+
+@dataclass(slots=True)
+class Node:
+    """One node with one pod on it."""
+
+    name: str
+    number: int
+    space: Namespace
+    mac: str
+    eni: EniRecord | None = None
+    imds: Imds | None = None
+    powered: bool = True
+    vipd: Process | None = None
+    application: Process | None = None
+    uid: str = ""
+    log: Path = field(default_factory=Path)
+
+    @property
+    def pod(self) -> str:
+        return f"vipd-{self.name}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.pod}_{self.uid}"
+
+    @property
+    def management(self) -> str:
+        return f"10.99.0.{10 + self.number}"
+
+    @property
+    def alive(self) -> bool:
+        return self.vipd is not None and self.vipd.returncode is None
