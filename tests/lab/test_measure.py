@@ -1,4 +1,4 @@
-"""What a round amounts to: two owners against a slow count by hand, and the phases of takeovers."""
+"""What a round amounts to: two owners and gaps against slow counts by hand, and the phases of takeovers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vipd.core.model import Address
 from vipd.lab.ec2 import Call
 from vipd.lab.measure import Away, Phases, Take, eni_phase_ms, takeover_phases, two_owners_s
 from vipd.lab.observer import Announcement, Bearing
+from vipd.lab.probes import ProbeLog
 
 VIP4, VIP6 = ip_address("10.0.1.100"), ip_address("fd00:10:0:1::100")
 END = 20
@@ -126,6 +127,78 @@ def test_two_owners_agrees_with_a_count_by_hand(
     measured = two_owners_s(bearings, start, end, delivered_to=ports, mapped=mapped, away=away)
 
     assert measured == by_hand(bearings, ports, mapped, away, start, end)
+
+
+# -------------------------------------------------------------------------------------------------- probes
+
+
+def log_of(text: str, *, stalls: tuple[tuple[float, float], ...] = ()) -> ProbeLog:
+    """A probe a second from 0 on: a letter is who answered it, "." is a lost one, " " one that was never sent."""
+    log = ProbeLog("10.0.1.100")
+    for second, who in enumerate(text):
+        if who != " ":
+            log.add(f"{second} {second}.0 {'- -' if who == '.' else f'{second}.5 {who}'}")
+    for since, until in stalls:
+        log.stalled(f"{since} {until}")
+    return log
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "lost", "gap_s", "gap_from", "who"),
+    [
+        pytest.param("aaaaaaaaaa", 2, 3, 0, 1, 1, "aa", id="all answered: the interval"),
+        pytest.param("aaa..bbbbb", 1, 10, 2, 3, 2, "ab", id="a takeover"),
+        pytest.param("aa.b...cdd", 1, 10, 4, 4, 3, "ad", id="of two gaps the longer one"),
+        pytest.param("aaaa......", 2, 10, 6, 7, 3, "aa", id="silent to the end"),
+        pytest.param("..........", 2, 10, 8, 8, 2, "", id="never answered"),
+        pytest.param("....bbbbbb", 2, 10, 2, 2, 2, "bb", id="first answer within the window"),
+        pytest.param("a...bbbbbb", 2, 10, 2, 4, 0, "ab", id="the gap began before the window"),
+        pytest.param("a.........bb", 8, 12, 2, 2, 8, "bb", id="what was answered long before does not count"),
+        pytest.param("aaaaaaaaaa", 12, 15, 0, 6, 9, "aa", id="nothing was sent in the window"),
+        pytest.param("", 0, 1, 0, 0, 0, "", id="an empty log"),
+    ],
+)
+def test_a_window_is_summed_up(
+    text: str, start: int, end: int, lost: int, gap_s: float, gap_from: float, who: str
+) -> None:
+    window = log_of(text).window(start, end)
+
+    assert (window.sent, window.lost) == (len(text[start:end]), lost)
+    assert (window.gap_s, window.gap_from) == (gap_s, gap_from)
+    assert window.first_who + window.last_who == who
+
+
+@pytest.mark.parametrize(
+    ("stalls", "gap_s"),
+    [((), 5), (((2.5, 4.5),), 4.5), (((0.0, 2.5),), 4.5), (((2.5, 3.5), (6.0, 7.0)), 3.5), (((4.0, 5.0),), 5)],
+    ids=["none", "beside an answer", "in part before it", "at both ends", "between two lost probes"],
+)
+def test_what_the_prober_was_held_up_beside_an_answer_is_no_gap(stalls: tuple[tuple[float, float], ...], gap_s: float) -> None:
+    assert log_of("aaa....aaa", stalls=stalls).window(0, 10).gap_s == gap_s
+
+
+@given(st.text("ab. ", max_size=30), moments, moments)
+def test_the_probes_of_a_window_agree_with_a_count_by_hand(text: str, start: int, end: int) -> None:
+    log, inside = log_of(text), text[start:end].replace(" ", "")
+    window = log.window(start, end)
+    answers = text[start:].replace(" ", "").replace(".", "")
+
+    assert (window.sent, window.lost) == (len(inside), inside.count("."))
+    assert [p.sent_at for p in log.between(start, end)] == [n for n in range(start, end) if text[n : n + 1].strip()]
+    assert log.last_sent_at() == max((n for n, who in enumerate(text) if who != " "), default=0)
+    assert log.answered_since(start) == (answers[-1] if answers else None)
+
+
+@given(st.text("ab.", min_size=1, max_size=20), st.integers(0, 19))
+def test_the_gap_is_the_longest_silence_of_the_window(text: str, start: int) -> None:
+    start = min(start, len(text) - 1)
+    longest, since = 0, max((n for n in range(max(0, start - 5), start) if text[n] != "."), default=start)
+    for second in range(start, len(text)):
+        if text[second] != ".":
+            longest, since = max(longest, second - since), second
+    tail = len(text) - since
+
+    assert log_of(text).window(start, len(text)).gap_s == max(longest, tail if tail > 1 else 0)
 
 
 # -------------------------------------------------------------------------------------------------- phases

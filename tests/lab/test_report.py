@@ -13,15 +13,17 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vipd.core.model import Address
 from vipd.errors import ConfigError, VipdError
 from vipd.lab.ec2 import Call
 from vipd.lab.measure import Phases, RoundResult, Timeline
 from vipd.lab.observer import Announcement, Bearing
-from vipd.lab.plot import Span, probe_spans, rows_of, shown_until, state_spans, write_timeline
+from vipd.lab.plot import Span, colours_of, joined, probe_spans, rows_of, shown_until, state_spans, write_timeline
 from vipd.lab.probes import Probe
-from vipd.lab.report import Summary, print_summary, summarise, write_json_line
+from vipd.lab.report import Summary, print_summary, summary_rows, write_json_line
 
 VIP4, VIP6 = ip_address("10.0.1.100"), ip_address("fd00:10:0:1::100")
 PROMISES = {"node-loss": "gap ≤ Lease duration + the EC2 calls", "sigterm": "0 probes lost"}
@@ -86,8 +88,8 @@ def test_a_number_that_json_cannot_bear_is_refused() -> None:
 
 def test_a_scenario_is_summed_up_by_median_and_worst_of_its_rounds() -> None:
     rounds = [result(n, lost=lost, gap_ms=lost * 2.0) for n, lost in enumerate([10, 30, 11], 1)]
-    rounds[1] = replace(rounds[1], ok=False, two_owners_ms=3.5)
-    summary, other = summarise([*rounds, result(scenario="sigterm-l2", phases=Phases())], PROMISES)
+    rounds[1] = replace(rounds[1], ok=False, two_owners_ms=3.5, reason="two owners for 3.5 ms")
+    summary, other = summary_rows([*rounds, result(scenario="sigterm-l2", phases=Phases())], PROMISES)
 
     assert isinstance(summary, Summary)
     assert (summary.scenario, summary.rounds, summary.ok, summary.sent) == ("node-loss", 3, 2, 6000)
@@ -97,11 +99,12 @@ def test_a_scenario_is_summed_up_by_median_and_worst_of_its_rounds() -> None:
     assert summary.eni_ms.median == 402.4
     assert summary.two_owners_ms == 3.5
     assert summary.promise == PROMISES["node-loss"]
-    assert (other.scenario, other.eni_ms, other.promise) == ("sigterm-l2", None, "")
+    assert summary.broken == ((2, "two owners for 3.5 ms"),)
+    assert (other.scenario, other.eni_ms, other.promise, other.broken) == ("sigterm-l2", None, "", ())
 
 
 def test_a_round_without_an_ec2_call_does_not_lower_the_median_of_the_others() -> None:
-    (summary,) = summarise([result(1), result(2, phases=Phases())], PROMISES)
+    (summary,) = summary_rows([result(1), result(2, phases=Phases())], PROMISES)
 
     assert summary.eni_ms is not None
     assert summary.eni_ms.median == 402.4
@@ -111,27 +114,28 @@ def test_elsewhere_than_on_a_terminal_the_table_is_plain_text_a_line_a_row() -> 
     out = io.StringIO()
     long_reason = "gap 4000 ms, promised 3402 ms; not within 8 s: [b] serves; logs in /tmp/" + "x" * 200
     broken = result(2, ok=False, reason=long_reason)
-    print_summary([result(), broken, result(scenario="sigterm", lost=0, gap_ms=2.0)], PROMISES, out=out)
+    print_summary([result(), broken, result(scenario="sigterm", lost=0, gap_ms=2.0)], PROMISES, file=out)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
 
     assert "\x1b" not in out.getvalue()
-    (row,) = [line for line in lines if line.startswith("node-loss")]
-    assert row.split()[:7] == ["node-loss", "2", "1", "1300/1300", "2602/2602", "0", "403"]
+    (row,) = [line for line in lines if line.startswith("✗ node-loss")]
+    assert row.split()[:8] == ["✗", "node-loss", "2", "1", "1300/1300", "2602/2602", "0", "403"]
     assert row.endswith(PROMISES["node-loss"])
-    assert f"BROKEN node-loss, round 2: {long_reason}" in lines
+    assert f"✗ BROKEN node-loss, round 2: {long_reason}" in lines
+    assert [line.split()[1] for line in lines if line.startswith("✓")] == ["sigterm"]
     assert lines[-1] == "1 of 3 rounds broke a promise"
 
 
 def test_more_than_nothing_never_reads_as_nothing() -> None:
     out = io.StringIO()
-    print_summary([result(two_owners_ms=0.2)], PROMISES, out=out)
+    print_summary([result(two_owners_ms=0.2)], PROMISES, file=out)
 
-    assert out.getvalue().splitlines()[-2].split()[5] == "1"
+    assert out.getvalue().splitlines()[-2].split()[6] == "1"
 
 
 def test_when_every_promise_was_kept_the_last_line_says_so() -> None:
     out = io.StringIO()
-    print_summary([result(), result(2)], PROMISES, out=out)
+    print_summary([result(), result(2)], PROMISES, file=out)
 
     assert out.getvalue().rstrip().endswith("2 of 2 rounds kept what is promised")
     assert "BROKEN" not in out.getvalue()
@@ -139,7 +143,7 @@ def test_when_every_promise_was_kept_the_last_line_says_so() -> None:
 
 def test_without_a_round_there_is_no_table() -> None:
     out = io.StringIO()
-    print_summary([], PROMISES, out=out)
+    print_summary([], PROMISES, file=out)
 
     assert out.getvalue() == "no round was played\n"
 
@@ -150,7 +154,7 @@ def test_on_a_terminal_it_is_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as terminal:
-        print_summary([result()], PROMISES, out=terminal)
+        print_summary([result()], PROMISES, file=terminal)
         shown = os.read(master, 65536).decode()
     os.close(master)
 
@@ -229,6 +233,38 @@ def test_a_single_lost_probe_is_a_span_of_its_own() -> None:
     ]
 
 
+def test_what_is_too_fine_to_be_seen_is_joined_and_no_loss_goes_missing() -> None:
+    flapping = [p for n in range(2000) for p in probes((10 + n * 0.004, 10.002 + n * 0.004, "a" if n % 2 else ""))]
+    spans = joined(probe_spans(flapping), 0.02)
+
+    assert [s.text for s in spans if s.bad] == ["1000 lost"]
+    assert [s.who for s in spans if not s.bad] == ["a"]
+
+
+def test_losses_that_can_be_seen_apart_stay_apart() -> None:
+    spans = joined(probe_spans(probes((10, 11, "a"), (11, 11.002, ""), (11.002, 12, "a"), (12, 12.002, ""))), 0.02)
+
+    assert [s.since for s in spans if s.bad] == pytest.approx([11.0, 12.0])
+
+
+def test_a_single_answer_of_somebody_else_is_kept() -> None:
+    spans = joined(probe_spans(probes((10, 11, "a"), (11, 11.002, "b"), (11.002, 12, "a"))), 0.02)
+
+    assert [s.who for s in spans] == ["a", "b", "a"]
+
+
+@given(st.lists(st.sampled_from(["a", "b", ""]), min_size=1, max_size=400), st.sampled_from([0.003, 0.02, 0.1]))
+def test_joining_keeps_every_loss_and_leaves_no_more_spans_than_can_be_seen(who: list[str], shortest_s: float) -> None:
+    sent = [Probe(n * 0.002, n * 0.002 if name else None, name) for n, name in enumerate(who)]
+    spans = joined(probe_spans(sent), shortest_s)
+    lost = [s for s in spans if s.bad]
+
+    assert sum(s.lost for s in lost) == who.count("")
+    assert all(any(s.since <= p.sent_at <= s.until for s in lost) for p in sent if p.answered_at is None)
+    assert len(lost) <= len(who) * 0.002 / shortest_s + 1
+    assert len(spans) - len(lost) <= 2 * len(who) * 0.002 / shortest_s + 3
+
+
 def test_where_the_prober_was_held_up_nothing_is_claimed() -> None:
     spans = probe_spans(probes((10, 11, "a"), (11.5, 12, "a")))
 
@@ -296,17 +332,50 @@ def test_a_reason_with_the_signs_of_a_formula_is_drawn_as_it_is(tmp_path: Path) 
     assert sum(reason in text for text in texts_of(tmp_path / "t.svg")) == 2
 
 
+def test_a_node_has_one_colour_in_all_panels_and_the_legend_names_it_once(tmp_path: Path) -> None:
+    rounds = [timeline(), timeline(nodes=["b", "a"]), timeline(nodes=["b", "c"])]
+    write_timeline(tmp_path / "t.svg", rounds)
+    colours = colours_of(rounds)
+
+    assert list(colours) == ["a", "b", "c"]
+    assert len(set(colours.values())) == 3
+    assert [colours_of([t])["a"] for t in rounds[:2]] == [colours["a"]] * 2
+    assert texts_of(tmp_path / "t.svg").count("node c") == 1
+    assert texts_of(tmp_path / "t.svg").count("the fault") == 1
+
+
+def test_a_time_without_a_holder_is_hatched(tmp_path: Path) -> None:
+    write_timeline(tmp_path / "with.svg", [timeline(holders=[(50.0, "a"), (100.5, ""), (102.2, "b")])])
+    write_timeline(tmp_path / "without.svg", [timeline()])
+    hatched = [(tmp_path / name).read_text().count("fill: url(#") for name in ("with.svg", "without.svg")]
+
+    # One of them is the legend's.
+    assert hatched == [2, 1]
+
+
+def test_a_drawing_of_a_flapping_vip_stays_small(tmp_path: Path) -> None:
+    names = ("a", "", "b", "a", "", "c")
+    flapping = [Probe(99.7 + n * 0.002, 99.7 + n * 0.002 if names[n % 6] else None, names[n % 6]) for n in range(8000)]
+    claims = [Announcement(100 + n * 0.005, "b", VIP4, "garp-request", "02:00:00:00:01:0b") for n in range(3000)]
+    write_timeline(tmp_path / "t.svg", [timeline(end=116.0, probes={VIP4: flapping}, announcements=claims)] * 3)
+
+    assert (tmp_path / "t.svg").stat().st_size < 300_000
+
+
 def test_a_png_is_as_tall_as_its_panels_need(tmp_path: Path) -> None:
     sizes = []
-    for number in (1, 3):
+    for number in (1, 2, 3):
         path = tmp_path / f"{number}.png"
         write_timeline(path, [timeline()] * number)
         data = path.read_bytes()
         assert data.startswith(b"\x89PNG\r\n\x1a\n")
         sizes.append((int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")))
 
-    assert sizes[0][0] == sizes[1][0]
-    assert sizes[1][1] == pytest.approx(3 * sizes[0][1], rel=0.02)
+    (width, one), (_, two), (_, three) = sizes
+    assert {wide for wide, _ in sizes} == {width}
+    # The legend stands there once, so a second panel adds less than the first one's drawing has.
+    assert two - one == pytest.approx(three - two, abs=2)
+    assert one * 0.7 < two - one < one
 
 
 def test_a_round_in_which_nothing_was_seen_can_be_drawn(tmp_path: Path) -> None:
@@ -324,6 +393,15 @@ def test_what_cannot_be_drawn_is_wrong_usage(tmp_path: Path, name: str, number: 
         write_timeline(tmp_path / name, [timeline()] * number)
 
 
+def test_the_folder_is_created(tmp_path: Path) -> None:
+    write_timeline(tmp_path / "new" / "folder" / "t.SVG", [timeline()])
+
+    assert "node-loss: the active node loses power" in texts_of(tmp_path / "new" / "folder" / "t.SVG")
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VipdError, match=r"none/t\.svg"):
-        write_timeline(tmp_path / "none" / "t.svg", [timeline()])
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "t.svg").mkdir()
+    for path in (tmp_path / "file" / "t.svg", tmp_path / "t.svg"):
+        with pytest.raises(VipdError, match=rf"{path}: cannot be written"):
+            write_timeline(path, [timeline()])

@@ -25,13 +25,13 @@ _WIDTH = 200
 """Columns where the output is no terminal: wide enough that no row is folded, so that grep and diff can work on it."""
 
 
-def write_json_line(out: TextIO, result: RoundResult) -> None:
+def write_json_line(file: TextIO, result: RoundResult) -> None:
     """Append one object and flush: an interrupted run keeps the rounds it has played.
 
     Raises ValueError for a number that JSON cannot bear (infinite, not a number).
     """
-    out.write(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
-    out.flush()
+    file.write(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
+    file.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,11 @@ class Summary:
     two_owners_ms: float
     """The longest of all rounds."""
     promise: str
+    broken: tuple[tuple[int, str], ...] = ()
+    """(round, reason) of the rounds that broke the promise."""
 
 
-def summarise(results: Sequence[RoundResult], promises: Mapping[str, str]) -> list[Summary]:
+def summary_rows(results: Sequence[RoundResult], promises: Mapping[str, str]) -> list[Summary]:
     """One summary a scenario, in the order in which they were first played."""
     by_scenario: dict[str, list[RoundResult]] = {}
     for result in results:
@@ -85,10 +87,11 @@ def _summary(scenario: str, rounds: Sequence[RoundResult], promise: str) -> Summ
         eni_ms=Spread.of(eni) if eni else None,
         two_owners_ms=max(r.two_owners_ms for r in rounds),
         promise=promise,
+        broken=tuple((r.round, r.reason) for r in rounds if not r.ok),
     )
 
 
-def print_summary(results: Sequence[RoundResult], promises: Mapping[str, str], *, out: TextIO | None = None) -> None:
+def print_summary(results: Sequence[RoundResult], promises: Mapping[str, str], *, file: TextIO | None = None) -> None:
     """A row for each scenario (times in milliseconds), and below it each broken promise with its round.
 
     On a terminal with colours and as wide as it is; elsewhere plain text, one line a row.
@@ -96,18 +99,18 @@ def print_summary(results: Sequence[RoundResult], promises: Mapping[str, str], *
     from rich.console import Console
     from rich.markup import escape
 
-    stream = sys.stdout if out is None else out
+    stream = sys.stdout if file is None else file
     terminal = stream.isatty()
     console = Console(file=stream, width=None if terminal else _WIDTH, highlight=False, soft_wrap=False)
     if not results:
         console.print("no round was played")
         return
-    console.print(_table(summarise(results, promises), terminal=terminal))
+    console.print(_table(summary_rows(results, promises), terminal=terminal))
     broken = [r for r in results if not r.ok]
     for result in broken:
         where = escape(f"{result.scenario}, round {result.round}")
         # Not folded: a reason names files, and a terminal folds long lines by itself.
-        console.print(f"[bold red]BROKEN[/] {where}: {escape(result.reason)}", soft_wrap=True)
+        console.print(f"[bold red]✗ BROKEN[/] {where}: {escape(result.reason)}", soft_wrap=True)
     if broken:
         console.print(f"[bold red]{len(broken)} of {len(results)} rounds broke a promise[/]")
     else:
@@ -120,12 +123,15 @@ def _table(summaries: Sequence[Summary], *, terminal: bool) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
     table.add_column("scenario", no_wrap=True)
-    for heading in ("rounds", "ok", "lost\nmedian/max", "gap, ms\nmedian/max", "two\nowners", "EC2\ncall"):
+    measured = ("lost\nmedian/max", "gap, ms\nmedian/max", "two owners\nms, max", "EC2, ms\nmedian")
+    for heading in ("rounds", "ok", *measured):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("promised")
     for s in summaries:
         table.add_row(
+            Text("✗", style="bold red") if s.broken else Text("✓", style="green"),
             Text(s.scenario, style="bold"),
             str(s.rounds),
             Text(str(s.ok), style="green" if s.ok == s.rounds else "bold red"),
