@@ -173,7 +173,7 @@ def test_a_window_is_summed_up(
     [((), 5), (((2.5, 4.5),), 4.5), (((0.0, 2.5),), 4.5), (((2.5, 3.5), (6.0, 7.0)), 3.5), (((4.0, 5.0),), 5)],
     ids=["none", "beside an answer", "in part before it", "at both ends", "between two lost probes"],
 )
-def test_what_the_prober_was_held_up_beside_an_answer_is_no_gap(stalls: tuple[tuple[float, float], ...], gap_s: float) -> None:
+def test_a_stall_beside_an_answer_is_no_gap(stalls: tuple[tuple[float, float], ...], gap_s: float) -> None:
     assert log_of("aaa....aaa", stalls=stalls).window(0, 10).gap_s == gap_s
 
 

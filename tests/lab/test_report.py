@@ -21,9 +21,10 @@ from vipd.errors import ConfigError, VipdError
 from vipd.lab.ec2 import Call
 from vipd.lab.measure import Phases, RoundResult, Timeline
 from vipd.lab.observer import Announcement, Bearing
-from vipd.lab.plot import Span, colours_of, joined, probe_spans, rows_of, shown_until, state_spans, write_timeline
+from vipd.lab.plot import colours_of, write_timeline
 from vipd.lab.probes import Probe
 from vipd.lab.report import Summary, print_summary, summary_rows, write_json_line
+from vipd.lab.rows import Span, joined, probe_spans, rows_of, shown_until, state_spans
 
 VIP4, VIP6 = ip_address("10.0.1.100"), ip_address("fd00:10:0:1::100")
 PROMISES = {"node-loss": "gap ≤ Lease duration + the EC2 calls", "sigterm": "0 probes lost"}
