@@ -143,3 +143,16 @@ async def test_stopping_before_the_election_began_is_quiet(tmp_path):
         assert node.vipd is not None
         assert await asyncio.wait_for(node.vipd.wait(), 5) == 0
         assert not lab.api.lease_writes
+
+
+async def test_where_imds_is_blocked_the_flags_and_describe_calls_do_its_part(tmp_path):
+    arguments = ("--eni", "eni-0000000000000000a", "--region", "us-east-2", "--subnet-cidr", "10.0.1.0/24")
+    async with Lab(Setting(nodes=("a",), arguments=arguments), folder=tmp_path) as lab:
+        node = lab.nodes["a"]
+        assert node.imds is not None
+        node.imds.faults.silent = True
+        await lab.start_vipd(node, env={"AWS_ACCESS_KEY_ID": "AKIALABA", "AWS_SECRET_ACCESS_KEY": "lab"})
+        await eventually(lambda: lab.mapped_to(lab.setting.vips[0]) == "a")
+        await eventually(lambda: any(line.get("reason") == "mapping-confirmed" for line in log_lines(node)))
+        assert any(call.action == "DescribeNetworkInterfaces" for call in lab.ec2.log)
+        assert any("IMDS does not answer" in line["msg"] for line in log_lines(node))

@@ -15,6 +15,7 @@ from vipd.aws.ec2 import Ec2
 from vipd.aws.imds import Imds
 from vipd.aws.mapping import DescribeMapping, ImdsMapping
 from vipd.aws.mover import Ec2Mover
+from vipd.core import timing
 from vipd.core.model import Address, Eni, LinkState, Network, Vip
 from vipd.core.ports import MappingReader
 
@@ -30,6 +31,9 @@ class AwsSide:
     reader: MappingReader
     mover: Ec2Mover
     imds: Imds
+    ask_fast_s: float
+    ask_slow_s: float
+    """How often the reader may be asked: see ``vipd.core.timing``."""
 
     @property
     def eni_ids(self) -> str:
@@ -74,15 +78,18 @@ async def connect_aws(
         await mover.warm()
         if await imds.ping():
             reader: MappingReader = ImdsMapping(imds)
+            pace = (timing.MAPPING_FAST_S, timing.MAPPING_SLOW_S)
         else:
             log.warning("IMDS does not answer: the mapping is confirmed with DescribeNetworkInterfaces instead")
             reader = DescribeMapping(ec2)
+            pace = (timing.DESCRIBE_FAST_S, timing.DESCRIBE_SLOW_S)
     except BaseException:
         await imds.close()
         raise
     for name, eni in enis.items():
         log.info("interface %s is %s in %s", name, eni.id, ", ".join(map(str, eni.subnet_cidrs)) or "an unknown subnet")
-    return AwsSide(enis=enis, reader=reader, mover=mover, imds=imds)
+    fast_s, slow_s = pace
+    return AwsSide(enis=enis, reader=reader, mover=mover, imds=imds, ask_fast_s=fast_s, ask_slow_s=slow_s)
 
 
 async def _primaries(imds: Imds, eni: Eni) -> list[Address]:

@@ -22,6 +22,7 @@ from vipd.agent.hands import Hands
 from vipd.agent.witness import Teller
 from vipd.announce.packet import PacketAnnouncer
 from vipd.config import SidecarSettings, reload
+from vipd.core import timing
 from vipd.core.model import CallFailed, CallFailure, Fence, LinkState
 from vipd.core.settings import ElectionConfig
 from vipd.errors import AwsError, ConfigError
@@ -219,6 +220,8 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
         fence=fence,
         eni=aws.eni_ids if aws else "",
         grace_s=settings.grace_s,
+        ask_fast_s=aws.ask_fast_s if aws else timing.MAPPING_FAST_S,
+        ask_slow_s=aws.ask_slow_s if aws else timing.MAPPING_SLOW_S,
     )
     teller = _teller(settings, client, metrics)
     log.info(

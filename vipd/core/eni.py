@@ -82,7 +82,7 @@ def on_eni_answered(t: Turn, event: EniAnswered) -> bool:
         return False
     done = frozenset(r.address for r in event.results if r.verdict is AssignVerdict.OK)
     todo = s.mapping.todo - done
-    t.mapping(todo=todo, ask_due_at=t.now + timing.MAPPING_FAST_S, refused=s.mapping.refused - done)
+    t.mapping(todo=todo, ask_due_at=t.now + s.config.ask_fast_s, refused=s.mapping.refused - done)
     failed = [r for r in event.results if r.verdict is not AssignVerdict.OK]
     if failed:
         _assign_failed(t, failed)
@@ -138,7 +138,7 @@ def on_mapping_seen(t: Turn, event: MappingSeen) -> None:
 def _plan_question(t: Turn) -> None:
     s = t.state
     lately = max(s.holder.took_at, s.mapping.last_write_at) + timing.MAPPING_LAG_S
-    pause = timing.MAPPING_FAST_S if t.now < lately or not s.mapping.confirmed else timing.MAPPING_SLOW_S
+    pause = s.config.ask_fast_s if t.now < lately or not s.mapping.confirmed else s.config.ask_slow_s
     t.mapping(ask_due_at=t.now + pause)
 
 
@@ -156,7 +156,7 @@ def _judge_as_holder(t: Turn, event: MappingSeen, *, silent: bool) -> None:
         return
     stolen = gone - m.todo
     if stolen and not m.contrary:
-        t.mapping(contrary=stolen, contrary_at=t.now, confirmed=False, ask_due_at=t.now + timing.MAPPING_FAST_S)
+        t.mapping(contrary=stolen, contrary_at=t.now, confirmed=False, ask_due_at=t.now + s.config.ask_fast_s)
         # Only a renewal sent from now on proves that repairing is still my business.
         t.lease(write_due_at=t.now)
         t.note(Reason.MAPPING_STOLEN, f"no longer mapped to {s.config.eni}: {_words(stolen)}", warning=True)

@@ -45,7 +45,7 @@ def _become_active(t: Turn) -> None:
     t.enter(Phase.ACTIVE, t.state.holder.took_why)
     t.holder(announced_key=None)
     t.address(put_due_at=t.now, failures=0)
-    t.mapping(gone_first_at=None, gone_at=None, ask_due_at=t.now + timing.MAPPING_FAST_S)
+    t.mapping(gone_first_at=None, gone_at=None, ask_due_at=t.now + t.state.config.ask_fast_s)
     if t.state.config.managed and not t.state.mapping.moved:
         t.mapping(todo=frozenset(t.state.config.addresses), assign_due_at=t.now)
 

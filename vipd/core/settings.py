@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vipd.core import timing
 from vipd.core.model import Address, Fence
 
 
@@ -23,6 +24,10 @@ class ElectionConfig:
     eni: str = ""
     """The ENI ids of this node that the VIPs go to, sorted and joined by commas; empty: no ENI is managed."""
     grace_s: float = 30.0
+    ask_fast_s: float = timing.MAPPING_FAST_S
+    """How often the mapping is asked for after a take or an EC2 write, until it is confirmed."""
+    ask_slow_s: float = timing.MAPPING_SLOW_S
+    """How often it is asked for otherwise."""
 
     @property
     def managed(self) -> bool:

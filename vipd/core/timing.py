@@ -40,6 +40,12 @@ MAPPING_LAG_S = 10.0
 
 MAPPING_FAST_S = 0.5
 MAPPING_SLOW_S = 5.0
+"""IMDS is link-local and free to ask."""
+
+DESCRIBE_FAST_S = 2.0
+DESCRIBE_SLOW_S = 15.0
+"""Describe calls share a token bucket with the whole account."""
+
 MAPPING_SILENT_FAILURES = 3
 MAPPING_SILENT_S = 3.0
 

@@ -106,7 +106,7 @@ def on_mapping_seen_yielding(t: Turn, event: MappingSeen) -> None:
     """Twice "gone", half a second apart, is gone; "mine" starts anew."""
     s = t.state
     m = s.mapping
-    t.mapping(ask_due_at=t.now + timing.MAPPING_FAST_S)
+    t.mapping(ask_due_at=t.now + s.config.ask_fast_s)
     readings = [event.mapping.get(a, Mapped.UNKNOWN) for a in s.config.addresses]
     if any(r is Mapped.MINE for r in readings):
         t.mapping(gone_first_at=None, gone_at=None)
