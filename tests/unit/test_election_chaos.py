@@ -69,7 +69,7 @@ def heal(world: World) -> None:
 
 
 @pytest.mark.parametrize("fence", list(Fence))
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_one_owner_at_every_step_and_one_owner_in_the_end(seed, fence):
     world = World(*NAMES, seed=seed, fence=fence, duration_s=2 + seed % 3, interval_s=0.7)
     world.on_step.append(lambda: check_promises(world))
