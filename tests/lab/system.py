@@ -29,8 +29,9 @@ async def ended(lab: Lab, node: Node, *extra: str, env: Mapping[str, str] | None
     await lab.start_vipd(node, *extra, env=env)
     assert node.vipd is not None
     code = await asyncio.wait_for(node.vipd.wait(), 30)
-    last = node.log.read_text().splitlines()[-1]
-    return code, json.loads(last)["msg"] if last.startswith("{") else last
+    # Another vipd of this node may write to the same log: only the line that tells of an end counts.
+    said = [line for line in node.log.read_text().splitlines() if "exit_code" in line or line.startswith("vipd: ")]
+    return code, json.loads(said[-1])["msg"] if said[-1].startswith("{") else said[-1]
 
 
 async def eventually(true: Callable[[], bool], *, within_s: float = 20.0) -> None:
