@@ -172,15 +172,3 @@ async def test_every_lease_write_is_told_as_it_is_applied(raw: Raw, api: Running
     assert first.spec["leaseTransitions"] == 4
     assert first.began_at <= first.at <= told[1].at
     assert len(api.lease_writes) == 3
-
-
-async def test_a_put_costs_less_than_a_few_milliseconds(raw: Raw) -> None:
-    _, made = await raw("POST", "leases", lease(holderIdentity="a"))
-    took = []
-    for turn in range(50):
-        body = lease(version=made["metadata"]["resourceVersion"], leaseTransitions=turn)
-        began = time.perf_counter()
-        status, made = await raw("PUT", "leases/vip", body)
-        took.append(time.perf_counter() - began)
-        assert status == 200
-    assert sorted(took)[len(took) // 2] < 0.01

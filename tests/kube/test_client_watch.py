@@ -318,7 +318,7 @@ async def test_a_half_open_stream_is_left_at_once_by_rewatch(tmp_path: Path) -> 
         store.rewatch()
         store.rewatch()
         assert await waiting == "20"
-        assert asyncio.get_running_loop().time() - began < 0.1
+        assert asyncio.get_running_loop().time() - began < 1
         assert await version(events) == "21"
     first, second = streams(server)
     assert first.connection != second.connection

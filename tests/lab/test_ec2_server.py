@@ -209,7 +209,7 @@ async def test_of_two_writes_under_way_the_one_that_ends_last_has_the_address(
     vpc: Vpc, ec2: Ec2, boto: NewBoto
 ) -> None:
     first, second = boto(), boto(key="AKIALABB")
-    ec2.write_s = 0.2
+    ec2.write_s = 1.5
     slow = asyncio.create_task(first.assign("a", VIP4))
     await until(lambda: not ec2.log and ec2.buckets["AssignPrivateIpAddresses"].tokens == 49)
     ec2.write_s = 0.0
