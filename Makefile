@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint format lock clean
+.PHONY: setup demo test bench lint format lock clean
 
 setup: $(READY)
 
@@ -22,6 +22,10 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest $(ARGS)
+
+# What an idle sidecar costs; exit 1 where a limit is passed.
+bench: setup
+	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python tests/bench/cost.py
 
 lint: setup
 	$(BIN)/ruff check vipd tests
