@@ -103,7 +103,8 @@ class Shell:
             reader=self.aws,  # type: ignore[arg-type]
             mover=self.aws,  # type: ignore[arg-type]
         )
-        self.hands.start(self.events.append, lambda: 200.0)
+        self.broken: list[BaseException] = []
+        self.hands.start(self.events.append, lambda: 200.0, self.broken.append)
 
     async def settle(self) -> list[m.Event]:
         for _ in range(30):
@@ -172,6 +173,19 @@ async def test_frames_are_built_anew_only_when_a_mac_changes():
         await shell.settle()
     shell.hands.link_changed("net1", None)
     assert shell.announcer.warmed == 2
+
+
+async def test_what_must_never_happen_is_told_and_not_swallowed():
+    shell = Shell()
+
+    async def impossible(vip: Vip, *, valid_s: int) -> None:
+        raise RuntimeError("netlink spoke in tongues")
+
+    shell.kernel.put = impossible  # type: ignore[method-assign]
+    shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
+    await shell.settle()
+    assert [str(error) for error in shell.broken] == ["netlink spoke in tongues"]
+    assert shell.events == []
 
 
 def test_clocks_that_disagree_about_the_time_gone_by_are_noticed_once():

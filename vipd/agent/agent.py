@@ -37,11 +37,14 @@ from vipd.core.messages import (
     WriteLease,
 )
 from vipd.core.model import CallFailed
-from vipd.core.ports import AddressGone, LinkChanged, LinkEvent
+from vipd.core.ports import AddressGone, LinkChanged, LinkEvent, MonitorResync
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
+from vipd.errors import LinkError
 
 log = logging.getLogger("vipd.agent")
+
+RESYNC_PAUSE_S = 0.5
 
 
 class Witness(Protocol):
@@ -64,7 +67,7 @@ class Agent:
         self.state = election.initial(config)
         self._hands = hands
         self._witness = witness
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
         self._jumps = JumpDetector()
         self._exit_code: int | None = None
@@ -84,7 +87,7 @@ class Agent:
     async def run(self) -> int:
         """Take part until told to stop; returns the exit code."""
         hands = self._hands
-        hands.start(self._events.put_nowait, lambda: self.state.holder.right_until)
+        hands.start(self._events.put_nowait, lambda: self.state.holder.right_until, self._events.put_nowait)
         await self._look_at_links()
         wanted = {(vip.address, vip.interface) for vip in hands.vips}
         borne = await hands.kernel.borne()
@@ -95,7 +98,10 @@ class Agent:
             watch = group.create_task(self._watch())
             links = group.create_task(self._follow_links())
             while self._exit_code is None:
-                self._step(await self._events.get())
+                event = await self._events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                self._step(event)
             watch.cancel()
             links.cancel()
         if self._timer is not None:
@@ -171,7 +177,18 @@ class Agent:
     async def _follow_links(self) -> None:
         async with aclosing(self._hands.kernel.events()) as events:
             async for event in events:
-                await self._on_link_event(event)
+                while not await self._took_in(event):
+                    await asyncio.sleep(RESYNC_PAUSE_S)
+                    event = MonitorResync()
+
+    async def _took_in(self, event: LinkEvent) -> bool:
+        """False where the kernel did not answer: then everything is to be looked at again."""
+        try:
+            await self._on_link_event(event)
+        except LinkError as error:
+            log.warning("%s; looking again", error)
+            return False
+        return True
 
     async def _on_link_event(self, event: LinkEvent) -> None:
         hands = self._hands

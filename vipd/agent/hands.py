@@ -68,12 +68,19 @@ class Hands:
         self._reader = reader
         self._mover = mover
         self._post: Callable[[Event], None] = lambda event: None
+        self._broke: Callable[[BaseException], None] = lambda error: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._kernel_jobs: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
 
-    def start(self, post: Callable[[Event], None], right_until: Callable[[], float]) -> None:
-        """Begin to take effects; answers go to ``post``."""
+    def start(
+        self,
+        post: Callable[[Event], None],
+        right_until: Callable[[], float],
+        broke: Callable[[BaseException], None],
+    ) -> None:
+        """Begin to take effects; answers go to ``post``, and what must never happen to ``broke``."""
         self._post = post
+        self._broke = broke
         self.right_until = right_until
         self._spawn(self._kernel_worker())
 
@@ -94,8 +101,10 @@ class Hands:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("an effect failed in a way it must not", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # The core would wait for this answer for ever: better a restart than a member that does nothing.
+            self._broke(error)
 
     # ---------------------------------------------------------------------------------------- Lease
 
@@ -166,7 +175,13 @@ class Hands:
         """Remember an interface's state; one with another MAC needs other frames."""
         before, self.links[name] = self.links.get(name), link
         if link is not None and (before is None or before.mac != link.mac):
-            self._spawn(self._announcer.warm(self.vips, [link]))
+            self._spawn(self._warm(link))
+
+    async def _warm(self, link: LinkState) -> None:
+        try:
+            await self._announcer.warm(self.vips, [link])
+        except (AnnounceError, OSError) as error:
+            log.warning("could not prepare announcements for %s, they are built when needed: %s", link.name, error)
 
     def announce(self) -> None:
         """One round for every VIP, at once; a failure is logged and the next round comes anyway."""
