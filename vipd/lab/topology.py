@@ -289,15 +289,16 @@ current-context: lab
     # ---------------------------------------------------------------------------------------- faults
 
     async def power_off(self, node: Node) -> None:
-        """The node is gone at once: its links first, then every process on it."""
+        """The node is gone at once: every process on it first, so that none can say farewell, then its links."""
         node.powered = False
-        await self.link(node, up=False)
-        await self.control.space.ipr.link("set", index=await self.control.space.index(f"m-{node.name}"), state="down")
+        doomed = [p for p in (node.vipd, node.application) if p is not None and p.returncode is None]
+        for process in doomed:
+            process.kill()
         self.observer.lost_power(node.name)
-        for process in (node.vipd, node.application):
-            if process is not None and process.returncode is None:
-                process.kill()
-                await process.wait()
+        await self.control.space.ipr.link("set", index=await self.control.space.index(f"m-{node.name}"), state="down")
+        await self.link(node, up=False)
+        for process in doomed:
+            await process.wait()
 
     async def power_on(self, node: Node) -> None:
         """The node boots: links, application; its kernel bears nothing of before.  vipd is started apart."""
