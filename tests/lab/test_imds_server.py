@@ -165,11 +165,11 @@ async def test_a_key_without_a_value_is_absent(vpc: Vpc, curl: Curl) -> None:
 
 async def test_addresses_appear_after_the_lag_and_the_primary_stays_first(vpc: Vpc, curl: Curl) -> None:
     await curl.log_in()
-    vpc.imds_lag_s = 0.05
+    vpc.imds_lag_s = 0.5
     vpc.assign_v4(A, ips(VIP4), by="test")
     vpc.assign_v6(A, ips(VIP6), by="test")
     assert await curl.text(f"{MACS}/{MAC}/local-ipv4s") == "10.0.1.11"
-    await asyncio.sleep(0.08)
+    await asyncio.sleep(0.6)
     assert await curl.text(f"{MACS}/{MAC}/local-ipv4s") == f"10.0.1.11\n{VIP4}"
     assert await curl.text(f"{MACS}/{MAC}/ipv6s") == f"fd00:10:0:1::11\n{VIP6}"
 
