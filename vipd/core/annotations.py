@@ -1,13 +1,14 @@
-"""The Lease annotations of vipd: their names, and the tenure as JSON text and back.
+"""The Lease annotations of vipd: their names, and their values as JSON text.
 
-Other holders may leave anything here, so reading is strict about types and never raises.
+All are void unless their holder ``h`` and transitions ``n`` equal the spec's; no time stands in any of them.
+Reading them is the Lease codec's business: other holders may leave anything there.
 """
 
 from __future__ import annotations
 
 import json
 
-from vipd.core.model import Tenure
+from vipd.core.model import Offer, Request, Tenure
 
 TENURE = "vipd.io/tenure"
 OFFER = "vipd.io/offer"
@@ -17,7 +18,7 @@ SHARED = "vipd.io/shared"
 
 def render_tenure(tenure: Tenure) -> str:
     """The annotation's value; keys are short because they are written with every renewal."""
-    return json.dumps(
+    return _compact(
         {
             "h": tenure.holder,
             "n": tenure.transitions,
@@ -27,6 +28,33 @@ def render_tenure(tenure: Tenure) -> str:
             "prio": tenure.priority,
             "interval": tenure.interval_s,
             "moved": tenure.moved,
-        },
-        separators=(",", ":"),
+        }
     )
+
+
+def render_offer(offer: Offer) -> str:
+    """The annotation's value."""
+    return _compact({"h": offer.holder, "n": offer.transitions, "id": offer.id, "to": offer.to, "why": offer.why})
+
+
+def render_request(request: Request) -> str:
+    """The annotation's value."""
+    return _compact(
+        {
+            "h": request.holder,
+            "n": request.transitions,
+            "id": request.id,
+            "by": request.by,
+            "to": request.to,
+            "prio": request.priority,
+        }
+    )
+
+
+def render_shared(holder: str, transitions: int, eni: str) -> str:
+    """The annotation's value: a candidate has met this holder on the same ENI."""
+    return _compact({"h": holder, "n": transitions, "eni": eni})
+
+
+def _compact(value: dict[str, object]) -> str:
+    return json.dumps(value, separators=(",", ":"))

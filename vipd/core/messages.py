@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from vipd.core.model import (
     Address,
+    AddressClaim,
     Assigned,
     CallFailed,
     LeaseAbsent,
@@ -86,6 +87,28 @@ class LinkSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthSeen:
+    """Whether every ``--check`` passes (rise and fall counted); ``detail`` names the first that does not."""
+
+    healthy: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSeen:
+    """Another MAC claims a VIP on its interface."""
+
+    claim: AddressClaim
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The answer to ProbeAddresses: whether anybody answered for one of the VIPs."""
+
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EniAnswered:
     key: TenureKey
     results: tuple[Assigned, ...]
@@ -129,6 +152,9 @@ Event = (
     | AddressesRemoved
     | AddressLost
     | LinkSeen
+    | HealthSeen
+    | ClaimSeen
+    | Probed
     | EniAnswered
     | MappingSeen
     | ClockJumped
@@ -153,6 +179,21 @@ class WriteLease:
     base: LeaseView | None
     draft: LeaseDraft
     timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateLease:
+    """Set annotations on the Lease of another holder; the answer is a LeaseWrote of this kind."""
+
+    kind: WriteKind
+    base: LeaseView
+    annotations: Mapping[str, str | None]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAddresses:
+    """Ask the link whether anybody answers for the VIPs (a successor on the same ENI that is not told apart)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +258,8 @@ class Exit:
 Effect = (
     ReadLease
     | WriteLease
+    | AnnotateLease
+    | ProbeAddresses
     | Rewatch
     | PutAddresses
     | RemoveAddresses

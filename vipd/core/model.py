@@ -73,6 +73,43 @@ class Tenure:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """Annotation ``vipd.io/offer``: the holder lets a ready standby take the Lease before its end."""
+
+    holder: str
+    transitions: int
+    id: str
+    """The request's id where it answers one; else the holder's own."""
+    to: str = ""
+    """The identity it is meant for; empty: any ready standby."""
+    why: str = ""
+    """A ``Reason``, for people and for the successor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Annotation ``vipd.io/request``: an operator or a preemptor asks the holder to hand over."""
+
+    holder: str
+    """The holder that is asked, and its ``transitions``: a request dies with the tenure it was made to."""
+    transitions: int
+    id: str
+    by: str
+    """Who asks: a member's identity, or what names an operator."""
+    to: str = ""
+    priority: int = 0
+    """A member's own, 0 to 255; OPERATOR_PRIORITY for people.  Replaced only by a higher one."""
+
+    @property
+    def by_operator(self) -> bool:
+        return self.priority >= OPERATOR_PRIORITY
+
+
+OPERATOR_PRIORITY = 1000
+"""The priority of a request that a person made: above every member's (0 to 255)."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseView:
     """One reading of a Lease object, of any shape: fields that were absent or absurd have a neutral value."""
 
@@ -87,6 +124,12 @@ class LeaseView:
     renew_time: datetime | None
     tenure: Tenure | None
     """Only where the annotation is well formed and its holder and transitions equal the spec's."""
+    offer: Offer | None = None
+    """Likewise."""
+    request: Request | None = None
+    """Likewise."""
+    shared_eni: str = ""
+    """Annotation ``vipd.io/shared``: the ENI on which a candidate met this holder.  Likewise."""
     raw: Mapping[str, Any] = field(repr=False, compare=False, default_factory=dict)
     """The object as the API sent it (JSON), the base of the next write: nothing foreign in it is lost."""
 
@@ -166,6 +209,16 @@ class Conflict:
 
 ReadOutcome = LeaseView | LeaseAbsent | CallFailed
 WriteOutcome = Written | Conflict | LeaseAbsent | CallFailed
+
+
+@dataclass(frozen=True, slots=True)
+class AddressClaim:
+    """An ARP packet or a neighbour advertisement from another MAC that says the address is its own."""
+
+    address: Address
+    interface: str
+    mac: str
+    """The claimant's, lower case, colon separated."""
 
 
 class Mapped(enum.StrEnum):

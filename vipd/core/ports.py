@@ -14,6 +14,7 @@ from typing import Protocol
 
 from vipd.core.model import (
     Address,
+    AddressClaim,
     Assigned,
     BorneAddress,
     CallFailed,
@@ -50,6 +51,11 @@ class LeaseStore(Protocol):
 
     async def replace(self, base: LeaseView, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
         """Compare-and-swap on ``base``: the write bears its resourceVersion *and* its uid."""
+
+    async def annotate(
+        self, base: LeaseView, annotations: Mapping[str, str | None], *, timeout_s: float
+    ) -> WriteOutcome:
+        """Set annotations (None removes one) by compare-and-swap on ``base``; the spec is not touched."""
 
     def watch(self) -> AsyncGenerator[LeaseView | LeaseAbsent | CallFailed, None]:
         """What becomes of the Lease, for ever: first as it is (a read), then each change.
@@ -119,6 +125,32 @@ class Announcer(Protocol):
 
     def close(self) -> None:
         """Give back the sockets."""
+
+
+class ClaimWatch(Protocol):
+    """Listens for others that claim a VIP: ARP packets and neighbour advertisements from another MAC."""
+
+    def listen(self, vips: Sequence[Vip], link: LinkState) -> AsyncGenerator[AddressClaim, None]:
+        """Claims seen on this link from now on, for ever.  Frames from the link's own MAC are no claims.
+
+        ``vips``: those of this interface.  Raises AnnounceError where it cannot listen (no right, no such link).
+        """
+
+    async def anybody(self, vip: Vip, link: LinkState) -> bool:
+        """Whether anybody answers for the VIP: three ARP requests or neighbour solicitations, 100 ms apart.
+
+        An answer counts whatever MAC it bears: ipvlan children of one ENI share it.  Raises AnnounceError.
+        """
+
+
+class HealthCheck(Protocol):
+    """One ``--check``: something that must work where the VIP is."""
+
+    async def run(self) -> str | None:
+        """One attempt; None: healthy, else one line that says what was wrong.  Ends within its own time limit."""
+
+    def __str__(self) -> str:
+        """As it was given."""
 
 
 class MappingReader(Protocol):

@@ -15,14 +15,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from vipd.core.annotations import TENURE, render_tenure
-from vipd.core.model import Fence, LeaseDraft, LeaseView, Tenure
+from vipd.core.annotations import OFFER, REQUEST, SHARED, TENURE, render_tenure
+from vipd.core.model import Fence, LeaseDraft, LeaseView, Offer, Request, Tenure
 
 __all__ = [
     "API_VERSION",
     "create_body",
     "format_micro_time",
     "lease_view",
+    "parse_offer",
+    "parse_request",
+    "parse_shared",
     "parse_tenure",
     "parse_time",
     "render_tenure",
@@ -34,7 +37,7 @@ API_VERSION = "coordination.k8s.io/v1"
 INT32_MAX = 2**31 - 1
 """``leaseDurationSeconds`` and ``leaseTransitions`` are int32 on the wire (coordination/v1 types.go)."""
 
-MAX_TENURE_CHARS = 4096
+MAX_ANNOTATION_CHARS = 4096
 """A tenure takes about 200 characters; far longer text is not ours and is not worth parsing."""
 
 _TIME = re.compile(
@@ -43,6 +46,7 @@ _TIME = re.compile(
 )
 _ENI_LIST = re.compile(r"[A-Za-z0-9,-]{0,1024}")
 _MAX_INCARNATION_CHARS = 256
+_MAX_NAME_CHARS = 512
 _MAX_INTERVAL_S = 86_400.0
 
 
@@ -75,6 +79,7 @@ def lease_view(raw: object) -> LeaseView:
     metadata, spec = _mapping(body.get("metadata")), _mapping(body.get("spec"))
     holder = _text(spec.get("holderIdentity"))
     transitions = _int32(spec.get("leaseTransitions"), least=0)
+    annotations = _mapping(metadata.get("annotations"))
     return LeaseView(
         uid=_text(metadata.get("uid")),
         resource_version=_text(metadata.get("resourceVersion")),
@@ -83,22 +88,18 @@ def lease_view(raw: object) -> LeaseView:
         transitions=transitions,
         acquire_time=parse_time(spec.get("acquireTime")),
         renew_time=parse_time(spec.get("renewTime")),
-        tenure=parse_tenure(_mapping(metadata.get("annotations")).get(TENURE), holder, transitions),
+        tenure=parse_tenure(annotations.get(TENURE), holder, transitions),
+        offer=parse_offer(annotations.get(OFFER), holder, transitions),
+        request=parse_request(annotations.get(REQUEST), holder, transitions),
+        shared_eni=parse_shared(annotations.get(SHARED), holder, transitions),
         raw=body,
     )
 
 
 def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
     """The annotation ``vipd.io/tenure``, where it is well formed and speaks of this holder and these transitions."""
-    if not isinstance(text, str) or len(text) > MAX_TENURE_CHARS:
-        return None
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(said, dict) or not holder:
-        return None
-    if said.get("h") != holder or not _is_int(said.get("n")) or said["n"] != transitions:
+    said = _said(text, holder, transitions)
+    if said is None:
         return None
     incarnation, eni, interval = said.get("inc"), said.get("eni"), said.get("interval")
     if not isinstance(incarnation, str) or not 0 < len(incarnation) <= _MAX_INCARNATION_CHARS:
@@ -124,6 +125,53 @@ def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
         interval_s=float(interval),
         moved=said["moved"],
     )
+
+
+def parse_offer(text: object, holder: str, transitions: int) -> Offer | None:
+    """The annotation ``vipd.io/offer``, where it is well formed and speaks of this tenure."""
+    said = _said(text, holder, transitions)
+    if said is None or not _is_name(said.get("id")) or not said["id"]:
+        return None
+    if not _is_name(said.get("to")) or not _is_name(said.get("why")):
+        return None
+    return Offer(holder, transitions, id=said["id"], to=said["to"], why=said["why"])
+
+
+def parse_request(text: object, holder: str, transitions: int) -> Request | None:
+    """The annotation ``vipd.io/request``, where it is well formed and speaks of this tenure."""
+    said = _said(text, holder, transitions)
+    if said is None or not _is_name(said.get("id")) or not said["id"]:
+        return None
+    if not _is_name(said.get("by")) or not _is_name(said.get("to")):
+        return None
+    if not _is_int(said.get("prio")) or abs(said["prio"]) > INT32_MAX:
+        return None
+    return Request(holder, transitions, id=said["id"], by=said["by"], to=said["to"], priority=said["prio"])
+
+
+def parse_shared(text: object, holder: str, transitions: int) -> str:
+    """The ENI that the annotation ``vipd.io/shared`` names, where it speaks of this tenure; else empty."""
+    said = _said(text, holder, transitions)
+    eni = said.get("eni") if said else None
+    return eni if isinstance(eni, str) and _ENI_LIST.fullmatch(eni) else ""
+
+
+def _said(text: object, holder: str, transitions: int) -> Mapping[str, Any] | None:
+    """The annotation as an object, where it speaks of this holder and these transitions."""
+    if not isinstance(text, str) or len(text) > MAX_ANNOTATION_CHARS or not holder:
+        return None
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or said.get("h") != holder:
+        return None
+    return said if _is_int(said.get("n")) and said["n"] == transitions else None
+
+
+def _is_name(value: object) -> bool:
+    """A name as annotations bear it: text that can be logged, not longer than an identity may be."""
+    return isinstance(value, str) and len(value) <= _MAX_NAME_CHARS and value.isprintable()
 
 
 def create_body(*, namespace: str, name: str, draft: LeaseDraft, renew_time: datetime) -> dict[str, Any]:
