@@ -241,7 +241,7 @@ def _next_wake(s: State, now: float) -> float | None:
         if s.handover.waiting_since is not None:
             times.append(s.handover.waiting_since + timing.CALL_WAIT_S)
     elif s.lease.known:
-        times += [*candidate_times(s), ask_at(s)]
+        times += [*candidate_times(s), ask_at(s), s.lease.annotate_due_at]
     if s.phase is Phase.ACTIVE or s.address.borne:
         times += [now + timing.HEARTBEAT_S, s.address.lives_until]
     later = [at for at in times if at is not None and now < at < float("inf")]

@@ -177,14 +177,17 @@ def on_wrote(t: Turn, event: LeaseWrote) -> None:
 def _annotated(t: Turn, outcome: WriteOutcome) -> None:
     """A word to the holder: said, or to be said again after the next reading."""
     if isinstance(outcome, Written):
+        t.lease(failing="")
         observe(t, outcome.view)
         return
     t.sharing(marked=None)
-    t.preempt(asked=None)
-    t.lease(write_due_at=t.now + timing.RETRY_S)
     if isinstance(outcome, CallFailed):
-        _away(t)
+        if outcome.failure.value != t.state.lease.failing:
+            t.lease(failing=outcome.failure.value)
+            t.note(Reason.LEASE_WRITE_FAILED, f"could not annotate the Lease: {outcome.detail}", warning=True)
+        t.lease(annotate_due_at=t.now + timing.ANNOTATE_AGAIN_S)
     else:
+        t.preempt(again_at=t.now)
         t.read()
 
 

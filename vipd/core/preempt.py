@@ -32,7 +32,6 @@ def preempt_rules(t: Turn) -> None:
     if view is None or t.now < ask_at(s) or not _askable(s, view) or s.lease.writing is not None:
         return
     config = s.config
-    key = (view.uid, view.transitions)
     request = Request(
         holder=view.holder,
         transitions=view.transitions,
@@ -41,7 +40,7 @@ def preempt_rules(t: Turn) -> None:
         to=config.identity,
         priority=config.priority,
     )
-    t.preempt(asked=key, again_at=t.now + timing.PREEMPT_AGAIN_S)
+    t.preempt(again_at=t.now + timing.PREEMPT_AGAIN_S)
     t.annotate(WriteKind.REQUEST, {REQUEST: render_request(request)})
 
 
@@ -59,4 +58,5 @@ def ask_at(s: State) -> float:
     ready_since = s.preempt.ready_since
     if ready_since is None:
         return float("inf")
-    return max(ready_since + timing.PREEMPT_AFTER_S, s.preempt.barred_until, s.preempt.again_at, s.lease.write_due_at)
+    asked = max(s.preempt.again_at, s.lease.annotate_due_at)
+    return max(ready_since + timing.PREEMPT_AFTER_S, s.preempt.barred_until, asked)

@@ -31,7 +31,7 @@ def sharing_rules(t: Turn) -> None:
     if view is not None and not s.lease.absent and same_eni(s, view) and view.tenure is not None:
         key = (view.uid, view.transitions)
         told = s.sharing.marked == key or bool(view.shared_eni) or view.tenure.fence is Fence.LEASE
-        if not told and s.lease.writing is None and t.now >= s.lease.write_due_at:
+        if not told and s.lease.writing is None and t.now >= s.lease.annotate_due_at:
             t.sharing(marked=key)
             t.annotate(WriteKind.SHARED, {SHARED: render_shared(view.holder, view.transitions, s.config.eni)})
     if must_probe(t.state, t.now) and t.now >= probe_from(s) and not s.sharing.probing:

@@ -72,6 +72,8 @@ class LeaseSide:
     reads_ahead_of_watch: int = 0
     writing: WriteKind | None = None
     write_due_at: float = NEVER
+    annotate_due_at: float = NEVER
+    """No further word to the holder before this moment."""
     failing: str = ""
     """How the last write failed; empty after one that did not."""
     unsettled: bool = False
@@ -197,7 +199,6 @@ class PreemptSide:
     ready_since: float | None = None
     barred_until: float = NEVER
     """An operator moved the VIP away from here."""
-    asked: TenureKey | None = None
     again_at: float = NEVER
 
 

@@ -80,6 +80,9 @@ PREEMPT_AGAIN_S = 60.0
 OPERATOR_BAR_S = 600.0
 """An operator's handover bars the member it took the VIP from, from preempting."""
 
+ANNOTATE_AGAIN_S = 5.0
+"""A word to the holder that failed (no permission to patch, an outage) is said again after this pause."""
+
 PROBE_AGAIN_S = 1.0
 CLEAR_FOR_S = 1.0
 """An unanswered probe says that nobody bears the address now, not for how long."""

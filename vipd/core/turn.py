@@ -191,7 +191,17 @@ def _tenure(state: State, transitions: int) -> Tenure:
         priority=config.priority,
         interval_s=config.interval_s,
         moved=not config.managed or (same_tenure and state.mapping.moved),
+        vips=tuple(str(address) for address in config.addresses),
+        why=_why(state, transitions),
     )
+
+
+def _why(state: State, transitions: int) -> str:
+    """Why this tenure began: what its first write said, for as long as it lasts."""
+    view = state.lease.view
+    before = view.tenure if view is not None and view.transitions == transitions else None
+    mine = before is not None and before.holder == state.config.identity
+    return before.why if before is not None and mine and before.why else state.holder.took_why.value
 
 
 def address_bounded(state: State) -> bool:
