@@ -95,8 +95,13 @@ def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> N
 
 
 def _learn(t: Turn, view: LeaseView) -> None:
+    lease = t.state.lease
     _count(t, view)
     t.lease(view=view, known=True, absent=False, learned_at=t.now)
+    if lease.view is None or (lease.view.holder, lease.view.transitions) != (view.holder, view.transitions):
+        t.set(successor_moved_at=None)
+    if t.state.successor_moved_at is None and view.tenure is not None and view.tenure.moved:
+        t.set(successor_moved_at=t.now)
 
 
 def _count(t: Turn, view: LeaseView) -> None:
@@ -105,19 +110,14 @@ def _count(t: Turn, view: LeaseView) -> None:
     duration = holder_duration_s(t.state, view)
     if lease.view is None or lease.view.content != view.content:
         t.lease(seen_at=t.now, expiry_at=t.now + duration, count_restarts=0, count_held=False, read_due_at=None)
-    else:
-        t.lease(expiry_at=max(lease.expiry_at, lease.seen_at + duration))
-    offered = view.offer is not None
-    if offered and (lease.view is None or lease.view.offer != view.offer):
+    elif lease.seen_at + duration > lease.expiry_at:
+        t.lease(expiry_at=lease.seen_at + duration)
+    if view.offer is not None and (lease.view is None or lease.view.offer != view.offer):
         t.lease(offer_seen_at=t.now)
     if view.holder:
         t.lease(free_since=None)
     elif lease.free_since is None:
         t.lease(free_since=t.now)
-    if lease.view is None or (lease.view.holder, lease.view.transitions) != (view.holder, view.transitions):
-        t.set(successor_moved_at=None)
-    if t.state.successor_moved_at is None and view.tenure is not None and view.tenure.moved:
-        t.set(successor_moved_at=t.now)
 
 
 def _adopt_earlier_run(t: Turn, view: LeaseView) -> None:
