@@ -84,7 +84,9 @@ def _begin(t: Turn, wanted: Motive) -> None:
     s = t.state
     if s.mapping.assigning and not _waited(t):
         return
-    moved = s.mapping.moved or wanted.reason is Reason.CANNOT_MOVE
+    # An operator may want it moved just because EC2 refuses it here.
+    refused = wanted.by_operator and s.mapping.failures > 0
+    moved = s.mapping.moved or refused or wanted.reason is Reason.CANNOT_MOVE
     if not wanted.stays and (s.fence is Fence.LEASE or s.mapping.assigning or not moved):
         # Nothing to lose by releasing at once: the address goes first, or is of no use here.
         let_go(t, wanted.reason, wanted.detail)
