@@ -16,6 +16,24 @@ from vipd.operate.lease_status import is_ours
 HOW_TO_FORCE = "--force asks all the same"
 
 
+def willing(view: LeaseView, *, named: str, by: str) -> Tenure:
+    """The tenure of a holder that can be asked.  ``named``: the Lease, for messages.  Raises VipdError.
+
+    ``by``: who asks; a request of his own that still stands is no obstacle.
+    """
+    if not is_ours(view):
+        raise VipdError(f"{named} is not vipd's: vipd never wrote it")
+    if not view.holder:
+        raise VipdError(f"nobody holds {named}: there is nothing to hand over")
+    if view.tenure is None:
+        raise VipdError(f"{view.holder} holds {named}; it is no vipd and knows no handover")
+    if view.offer:
+        raise VipdError(f"{view.holder} is handing {named} over already ({view.offer.why or 'offered'})")
+    if view.request and view.request.by_operator and view.request.by != by:
+        raise VipdError(f"{view.request.by} has asked {view.holder} already to hand {named} over")
+    return view.tenure
+
+
 def successor(tenure: Tenure, roster: Roster, *, namespace: str, lease: str, wish: str, force: bool) -> tuple[str, str]:
     """The identity that the request names (empty: any standby), and a note for people (empty: none).
 
