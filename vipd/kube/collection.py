@@ -2,7 +2,7 @@
 
     list ──▶ stream from its version ──┬─ a Lease changed ──▶ told
       ▲                                ├─ end of time ──────▶ stream from the last version
-      └── pause ◀── failure, told ◀────┴─ 410, a Lease was deleted ──▶ list
+      └────────────── pause ◀──────────┴─ it broke, its version is gone, a Lease was deleted
 
 Simpler than the watch that an election lives on: a list costs little when nobody's right depends on its moment.
 """
@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import aiohttp
 
-from vipd.core.model import CallFailed, CallFailure, LeaseView
+from vipd.core.model import CallFailed, LeaseView
 from vipd.kube.api import Api, reply_from
 from vipd.kube.leases import LeaseList, leases_path, list_leases
 from vipd.kube.stream import Gone, Lines, LineTooLong, Seen, keep_alive, parse_event
@@ -34,6 +35,8 @@ STREAM_S = 60
 OVERTIME_S = 10.0
 PAUSE_S = 0.5
 """Between a failure, or a stream that ended at once, and the next attempt."""
+
+log = logging.getLogger(__name__)
 
 LeasesEvent = LeaseList | LeaseView | CallFailed
 
@@ -58,7 +61,7 @@ class LeasesWatch:
     async def events(self) -> AsyncGenerator[LeasesEvent, None]:
         """All Leases as they are, then each that changed, and all of them anew where one was deleted; for ever.
 
-        CallFailed for each failure to see them.
+        CallFailed for each list that failed, and each watch that was refused.
         """
         while True:
             listed = await list_leases(self._client, namespace=self._namespace, timeout_s=CALL_S, fields=self._fields)
@@ -101,17 +104,14 @@ class LeasesWatch:
             async with aclosing(self._items(Lines(response.content))) as items:
                 async for item in items:
                     yield item
-        except TimeoutError:
-            yield CallFailed(CallFailure.TIMEOUT, f"watch on Leases: no answer from {self._api.host} in time")
-        except LineTooLong:
-            yield CallFailed(CallFailure.INVALID, "a line of the watch on Leases has no end")
-        except (aiohttp.ClientError, OSError) as error:
-            yield self._api.lost("watch on Leases", error)
+        except (TimeoutError, LineTooLong, aiohttp.ClientError, OSError) as error:
+            # Streams break, by idle proxies for one; the list that follows tells whether the API is away.
+            log.debug("%s", self._api.lost("watch on Leases", error).detail)
         finally:
             if response is not None:
                 response.close()
 
-    async def _items(self, lines: Lines) -> AsyncGenerator[LeaseView | CallFailed | _End, None]:
+    async def _items(self, lines: Lines) -> AsyncGenerator[LeaseView | _End, None]:
         dead_at = asyncio.get_running_loop().time() + STREAM_S + OVERTIME_S
         while True:
             async with asyncio.timeout_at(dead_at):
@@ -120,8 +120,6 @@ class LeasesWatch:
                 yield _End.IN_TIME
                 return
             item = parse_event(line, name=None)
-            if isinstance(item, CallFailed):
-                yield item
             if isinstance(item, CallFailed | Gone):
                 return
             self._version = item.version or self._version

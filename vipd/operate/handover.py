@@ -201,7 +201,8 @@ class Handover:
 
     async def _ask(self, view: LeaseView) -> Progress:
         """Write the request.  Raises TimeUp where that does not succeed in time, VipdError where it cannot."""
-        deadline, unsure = time.monotonic() + self._wish.wait_s, ""
+        sent_at, unsure = time.monotonic(), ""
+        deadline = sent_at + self._wish.wait_s
         while True:
             request = Request(
                 view.holder,
@@ -211,7 +212,8 @@ class Handover:
                 to=self.asked_for,
                 priority=OPERATOR_PRIORITY,
             )
-            sent_at = time.monotonic()
+            # A write of unknown fate may be the one that is answered.
+            sent_at = sent_at if unsure else time.monotonic()
             wrote = await self._store.annotate(view, {REQUEST: render_request(request)}, timeout_s=CALL_S)
             if isinstance(wrote, Written):
                 return self._progress(request, wrote.view, sent_at)
@@ -225,13 +227,12 @@ class Handover:
                 raise TimeUp(f"the request could not be written within {self._wish.wait_s:g} s{doubt}")
             found = await self._store.read(timeout_s=CALL_S)
             if isinstance(found, CallFailed):
-                unsure = unsure or found.detail
+                await asyncio.sleep(RETRY_S)
                 continue
             found = self._present(found)
-            if self._stands_in(found):
-                progress = self._progress(request, view, sent_at)
-                self._tell(progress, found, time.monotonic())
-                return progress
+            if unsure and self._moved_on(view, found):
+                # The watch has seen it step by step.
+                return self._progress(request, view, sent_at)
             self._same(found)
             willing(found, named=self._named(), by=self._wish.by)
             view = found
@@ -240,9 +241,10 @@ class Handover:
         self._say(f"asked {request.holder} to hand over to {request.to or 'any ready standby'}")
         return Progress(request, asked, subject=", ".join(self.vips) or self._wish.lease, asked_at=sent_at)
 
-    def _stands_in(self, view: LeaseView) -> bool:
-        """Whether a write of unknown fate was applied."""
-        return self.request_id in (view.request and view.request.id, view.offer and view.offer.id)
+    def _moved_on(self, base: LeaseView, view: LeaseView) -> bool:
+        """Whether a write of unknown fate may have been applied: it stands there, or has been answered since."""
+        mine = self.request_id in (view.request and view.request.id, view.offer and view.offer.id)
+        return mine or (base.holder, base.transitions) != (view.holder, view.transitions)
 
     def _not_written(self, failed: CallFailed) -> KubeError:
         if failed.failure is not CallFailure.FORBIDDEN:

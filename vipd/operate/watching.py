@@ -43,14 +43,12 @@ class Book:
     def __init__(self) -> None:
         self.away = ""
         """Why the API gives no answer; empty where it does."""
-        self.away_since = 0.0
         self._views: dict[Key, LeaseView] = {}
         self._seen_at: dict[Key, float] = {}
 
     def hear(self, event: LeasesEvent, now: float) -> None:
         """Take in what a LeasesWatch told."""
         if isinstance(event, CallFailed):
-            self.away_since = self.away_since if self.away else now
             self.away = event.detail
             return
         if self.away:
@@ -89,16 +87,22 @@ class Show:
         self._screen = wanted.output is Output.TABLE and out.isatty()
         self._drawn = False
         self._last: list[dict[str, Any]] | None = None
+        self._away = False
         self._told: set[str] = set()
 
-    def show(self, statuses: Sequence[LeaseStatus], notes: Sequence[str]) -> None:
-        """``notes``: what people should know besides; each is told once where there is no screen."""
+    def show(self, statuses: Sequence[LeaseStatus], *, away: str, notes: Sequence[str]) -> None:
+        """``away``: why the API gives no answer, or empty; ``notes``: what else people should know."""
+        gone = f"the Kubernetes API is away, this is what was seen last: {away}"
         if self._screen:
-            self._draw(rendered(statuses, self._wanted) or f"{self._wanted.nothing()}\n", notes)
+            text = rendered(statuses, self._wanted) or f"{self._wanted.nothing()}\n"
+            self._draw(text, [gone, *notes] if away else notes)
             return
+        if bool(away) != self._away:
+            self._complain(gone if away else "the Kubernetes API answers again")
+            self._away = bool(away)
         for note in notes:
             if note not in self._told:
-                print(f"vipd: {note}", file=self._err, flush=True)
+                self._complain(note)
         self._told = set(notes)
         found = [news(document(status)) for status in statuses]
         if found == self._last:
@@ -108,6 +112,9 @@ class Show:
             print(rendered(statuses, self._wanted) or f"{self._wanted.nothing()}\n", file=self._out, flush=True)
         else:
             print(rendered(statuses, self._wanted, stream=True), end="", file=self._out, flush=True)
+
+    def _complain(self, text: str) -> None:
+        print(f"vipd: {text}", file=self._err, flush=True)
 
     def _draw(self, text: str, notes: Sequence[str]) -> None:
         lines = [*text.splitlines(), "", *notes]
@@ -181,11 +188,13 @@ async def _follow(
     while True:
         now = time.monotonic()
         while event is not None:
+            if isinstance(event, CallFailed) and event.failure is CallFailure.FORBIDDEN:
+                raise unreadable(client, event)
             book.hear(event, now)
             event = None if events.empty() else events.get_nowait()
         if not book.away:
             statuses = book.statuses(members.roster, wanted, wall=datetime.now(UTC), now=now)
-        show.show(statuses, _notes(client, book, members.roster, statuses))
+        show.show(statuses, away=book.away, notes=unseen_members(members.roster, statuses))
         try:
             async with asyncio.timeout(TICK_S):
                 event = await events.get()
@@ -193,14 +202,6 @@ async def _follow(
             for task in tasks:
                 if task.done():
                     task.result()
-
-
-def _notes(client: ApiClient, book: Book, roster: Roster, statuses: Sequence[LeaseStatus]) -> tuple[str, ...]:
-    unseen = unseen_members(roster, statuses)
-    if not book.away:
-        return unseen
-    host = client.configuration.host
-    return (f"the Kubernetes API at {host} is away, this is what was seen last: {book.away}", *unseen)
 
 
 def _passing(found: object) -> bool:
