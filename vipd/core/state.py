@@ -18,15 +18,23 @@ T = TypeVar("T")
 
 
 def changed(value: T, changes: Mapping[str, Any]) -> T:
-    """A copy of a part of the state with these fields changed.
+    """A copy of a part of the state with these fields changed; the part itself where nothing is.
 
     As ``dataclasses.replace``, which takes ten times as long: a step of the election is mostly copies.
+    Raises KeyError for a field that there is not.
     """
     old = vars(value)
-    if not changes.keys() <= old.keys():
-        raise TypeError(f"{type(value).__name__} has no field {sorted(changes.keys() - old.keys())}")
+    for name, field_value in changes.items():
+        if old[name] is not field_value:
+            break
+    else:
+        return value
+    if len(changes) > 1 and not changes.keys() <= old.keys():
+        raise KeyError(sorted(changes.keys() - old.keys()))
     new = object.__new__(type(value))
-    vars(new).update(old, **changes)
+    fields = vars(new)
+    fields.update(old)
+    fields.update(changes)
     return new
 
 

@@ -26,25 +26,25 @@ class Turn:
         self.state = changed(self.state, changes)
 
     def lease(self, **changes: Any) -> None:
-        self.set(lease=changed(self.state.lease, changes))
+        self.state = changed(self.state, {"lease": changed(self.state.lease, changes)})
 
     def holder(self, **changes: Any) -> None:
-        self.set(holder=changed(self.state.holder, changes))
+        self.state = changed(self.state, {"holder": changed(self.state.holder, changes)})
 
     def address(self, **changes: Any) -> None:
-        self.set(address=changed(self.state.address, changes))
+        self.state = changed(self.state, {"address": changed(self.state.address, changes)})
 
     def mapping(self, **changes: Any) -> None:
-        self.set(mapping=changed(self.state.mapping, changes))
+        self.state = changed(self.state, {"mapping": changed(self.state.mapping, changes)})
 
     def handover(self, **changes: Any) -> None:
-        self.set(handover=changed(self.state.handover, changes))
+        self.state = changed(self.state, {"handover": changed(self.state.handover, changes)})
 
     def sharing(self, **changes: Any) -> None:
-        self.set(sharing=changed(self.state.sharing, changes))
+        self.state = changed(self.state, {"sharing": changed(self.state.sharing, changes)})
 
     def preempt(self, **changes: Any) -> None:
-        self.set(preempt=changed(self.state.preempt, changes))
+        self.state = changed(self.state, {"preempt": changed(self.state.preempt, changes)})
 
     def emit(self, effect: Effect) -> None:
         self.effects.append(effect)
