@@ -1,7 +1,8 @@
 """Before a holder is asked to hand over: can it, and is there anybody to take it?
 
 An offer that nobody takes costs two quiet seconds, in which the holder neither announces nor repairs; under fence
-lease it costs packets when the holder leaves.  So the labels are asked first, which the election itself never is.
+lease the address is off meanwhile, and packets are lost.  So the labels are asked first, by which the election itself
+never decides.
 """
 
 from __future__ import annotations
