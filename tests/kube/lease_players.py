@@ -29,6 +29,7 @@ class Players:
     client: Any
     name: str = "web-vip"
     fence: Fence = Fence.ENI
+    duration_s: int = 15
     behind_s: float = 0.0
     """How far their clock is behind this machine's."""
 
@@ -48,7 +49,7 @@ class Players:
         others: dict[str, str | None] = {} if same else {OFFER: None, REQUEST: None}
         return LeaseDraft(
             holder=tenure.holder,
-            duration_s=3,
+            duration_s=self.duration_s,
             transitions=tenure.transitions,
             acquire_time=base.acquire_time if base and same else None,
             annotations={TENURE: render_tenure(tenure), **others, **annotations},
