@@ -197,12 +197,7 @@ class Faults:
             self._later(fault, setattr, stream, "slow_s", 0.0)
 
     def _delete_lease(self, member: Member, fault: Fault) -> None:
-        world = self._world
-        if world.server.stored is not None:
-            if world.rival is not None or any(world.knows_nothing(p) for p in world.processes()):
-                world.forget("the Lease is deleted, and somebody has not seen it")
-            world.deleted_until = world.timeline.now + world.longest_right_s
-            world.server.delete()
+        self._world.delete_lease()
 
     # -------------------------------------------------------------------------------------------- AWS
 

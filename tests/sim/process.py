@@ -116,6 +116,8 @@ class Member:
         self.process = Process(self)
         self.world.say(self.name, f"starts (run {self.runs})")
         self.process.begin()
+        if self.world.timeline.now < self.world.deleted_until:
+            self.world.forget(f"{self.name} starts after a deletion")
         return self.process
 
     def wake_machine(self) -> None:

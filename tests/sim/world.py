@@ -217,8 +217,16 @@ class World:
             member.wake_machine()
             process.die()
 
-    def knows_nothing(self, process: Process) -> bool:
-        return not process.agent.state.lease.known
+    def delete_lease(self) -> None:
+        """Somebody (kubectl, garbage collection) deletes it; only members that saw its last content remember it."""
+        stored = self.server.stored
+        if stored is None:
+            return
+        views = [process.agent.state.lease.view for process in self.processes()]
+        if self.rival is not None or any(view is None or view.content != stored.view.content for view in views):
+            self.forget("the Lease is deleted, and not everybody has seen its last content")
+        self.deleted_until = self.timeline.now + self.longest_right_s
+        self.server.delete()
 
     def start_rival(self) -> None:
         if self.rival is not None and self.rival.loop.life is not Life.DEAD and not self.rival.ended:
