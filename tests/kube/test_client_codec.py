@@ -81,6 +81,8 @@ tenures = st.builds(
     priority=st.integers(-1000, 1000),
     interval_s=st.floats(0.001, 86_400),
     moved=st.booleans(),
+    vips=st.lists(st.ip_addresses().map(str), max_size=3).map(tuple),
+    why=st.sampled_from(["", "lease-expired", "offered"]),
 )
 
 
@@ -233,6 +235,14 @@ def test_a_tenure_with_one_wrong_field_is_void(change: dict[str, object]) -> Non
     good = {"h": "a", "n": 3, "inc": "u", "eni": "", "fence": "eni", "prio": 1, "interval": 1, "moved": True}
     assert parse_tenure(json.dumps(good), "a", 3) is not None
     assert parse_tenure(json.dumps({**good, **change}), "a", 3) is None
+
+
+@pytest.mark.parametrize("wrong", [None, 7, "x", "10.0.1.100,", "fe80::1%e", "10.0.1.100\n", ["10.0.1.100"]], ids=repr)
+def test_what_a_tenure_tells_people_may_be_anything_without_voiding_it(wrong: object) -> None:
+    good = {"h": "a", "n": 3, "inc": "u", "eni": "", "fence": "eni", "prio": 1, "interval": 1, "moved": True}
+    old, tenure = parse_tenure(json.dumps(good), "a", 3), Tenure("a", 3, "u", fence=Fence.ENI, priority=1, moved=True)
+    assert old == tenure
+    assert parse_tenure(json.dumps({**good, "vips": wrong, "why": "\x00"}), "a", 3) == tenure
 
 
 @pytest.mark.parametrize(

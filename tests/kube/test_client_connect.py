@@ -20,7 +20,7 @@ from vipd.errors import KubeError
 from vipd.kube import connect as connect_module
 from vipd.kube.connect import connect, own_namespace
 from vipd.kube.leases import KubeLeases
-from vipd.kube.preflight import REVIEW_PATH, preflight
+from vipd.kube.preflight import LEASE_VERBS, REVIEW_PATH, preflight
 
 
 def service_account(tmp_path: Path) -> Path:
@@ -183,7 +183,7 @@ async def test_preflight_is_content_where_everything_is_allowed(tmp_path: Path) 
         found = await preflight(client, namespace="default", name="vip")
     found.require()
     assert isinstance(found.lease, LeaseView)
-    assert {p.verb: p.allowed for p in found.permissions} == dict.fromkeys(["get", "watch", "create", "update"], True)
+    assert {p.verb: p.allowed for p in found.permissions} == dict.fromkeys(LEASE_VERBS, True)
     asked = [r.body["spec"]["resourceAttributes"] for r in server.requests if r.path == REVIEW_PATH]
     # A create cannot be granted by name, so it must not be asked for by name.
     assert ["name" in attributes for attributes in asked] == [a["verb"] != "create" for a in asked]

@@ -81,7 +81,7 @@ def test_sigterm_releases_then_answers_until_the_mapping_has_left_and_exits_0():
     assert undelivered(world, 10) == []
     assert reasons(active)[-2:] == [("yielding", "stopping"), ("stopped", "mapping-gone")]
     assert active.exit_code == 0
-    assert reasons(standby) == [("active", "lease-free")]
+    assert reasons(standby) == [("active", "offered")]
 
 
 def test_sigterm_without_a_standby_waits_three_seconds_for_a_taker_and_exits():
@@ -93,7 +93,8 @@ def test_sigterm_without_a_standby_waits_three_seconds_for_a_taker_and_exits():
     assert reasons(alone)[-1] == ("stopped", "still-free")
     assert world.lease.view.holder == ""
     assert world.lease.view.duration_s == 1
-    assert world.lease.history[-1][0] == pytest.approx(start, abs=0.05)
+    # Offered for two seconds, then released.
+    assert world.lease.history[-1][0] == pytest.approx(start + 2, abs=0.05)
 
 
 def test_sigterm_under_fence_lease_withdraws_before_it_releases():
@@ -194,7 +195,7 @@ def test_a_holder_cut_off_from_the_api_alone_goes_quiet_and_answers_until_the_su
     active.api = False
     assert undelivered(world, 15) == []
     assert world.active() == [standby.name]
-    assert reasons(active)[-2:] == [("yielding", "right-ended"), ("standby", "mapping-gone")]
+    assert reasons(active)[-3:] == [("holding", "api-away"), ("yielding", "mapping-gone"), ("standby", "mapping-gone")]
     assert world.mapping == standby.eni
 
 
@@ -222,14 +223,16 @@ def test_a_foreign_holder_makes_the_loser_withdraw_at_once():
 def test_a_successor_on_the_same_eni_makes_the_loser_withdraw_at_once():
     world = World("a").run(15)
     world.join("c", eni="eni-a")
+    world.run(0.5)
     active = world.members["a"]
     active.api = False
-    world.run(3)
+    world.run(3.2)
     active.api = True
     world.run(1)
     assert world.active() == ["c"]
     assert not world.bears(active)
-    assert ("standby", "same-eni-holder") in reasons(active)
+    # They had told each other: the address ended with the right, before the successor took.
+    assert reasons(active)[-1] == ("standby", "right-ended")
 
 
 def test_another_process_under_my_name_is_foreign():
@@ -322,7 +325,9 @@ def test_a_hold_down_bars_from_a_free_lease_for_one_duration_at_most():
     world = settled("a")
     alone = world.members["a"]
     world.tell(alone, m.LinkSeen(up=False))
-    world.run(0.2)
+    # Offered for two seconds, nobody is there to take it, released.
+    world.run(2.2)
+    assert world.lease.view.holder == ""
     world.tell(alone, m.LinkSeen(up=True))
     world.run(2.0)
     assert world.active() == []
@@ -339,7 +344,7 @@ def test_an_eni_that_refuses_for_good_makes_the_holder_let_go_to_one_that_can():
     back = world.join(active.name)
     world.run(20)
     assert world.active() == [back.name]
-    assert ("yielding", "eni-refused") in reasons(standby)
+    assert ("yielding", "cannot-move") in reasons(standby)
 
 
 @pytest.mark.parametrize("verdict", [AssignVerdict.RETRY, AssignVerdict.NO_ROOM, AssignVerdict.NOT_ALLOWED])
@@ -350,7 +355,9 @@ def test_a_failing_assign_is_tried_again_with_growing_pauses(verdict):
     calls = [at for at, _ in world.writers]
     pauses = [later - at for at, later in itertools.pairwise(calls)]
     assert 2 <= len(calls) <= 60
-    assert pauses == sorted(pauses)
+    # An offer to the others may stretch a pause, never shorten it.
+    assert all(later >= 0.9 * earlier for earlier, later in itertools.pairwise(pauses) if earlier < 3)
+    assert min(pauses) == pauses[0]
     world.members["a"].ec2 = AssignVerdict.OK
     world.run(65)
     assert world.mapping == "eni-a"
@@ -369,13 +376,22 @@ def test_a_stolen_mapping_is_repaired_only_after_a_renewal_that_was_sent_after_t
 
 
 def test_gone_in_imds_is_not_believed_for_ten_seconds_after_ones_own_write():
-    world = World("a").run(2)
+    # EC2 has answered; IMDS has not yet shown the address here when it says "gone".
+    world = World("a").run(0.5)
     world.map_to("eni-thief")
     calls = len(world.writers)
-    world.run(6)
+    world.run(8)
     assert len(world.writers) == calls
     world.run(8)
     assert world.mapping == "eni-a"
+
+
+def test_an_address_that_imds_showed_here_and_then_elsewhere_is_repaired_within_seconds():
+    world = World("a").run(2)
+    world.map_to("eni-thief")
+    world.run(2)
+    assert world.mapping == "eni-a"
+    assert len(world.writers) == 2
 
 
 def test_answers_of_ec2_to_another_tenure_count_for_nothing():

@@ -4,7 +4,8 @@ import pytest
 from world import World
 
 from vipd.core import messages as m
-from vipd.core.model import AssignVerdict, Fence
+from vipd.core.annotations import REQUEST, render_request
+from vipd.core.model import OPERATOR_PRIORITY, AssignVerdict, Fence, Request
 from vipd.core.reasons import Phase
 
 NAMES = ("a", "b", "c")
@@ -26,7 +27,7 @@ def disturb(world: World) -> None:
     """One random fault, or the end of one."""
     name = world.rng.choice(NAMES)
     member = world.members[name]
-    match world.rng.randrange(11):
+    match world.rng.randrange(14):
         case 0:
             world.kill(name)
         case 1 | 2:
@@ -50,6 +51,15 @@ def disturb(world: World) -> None:
             if world.lease.view is not None and world.rng.random() < 0.3:
                 world.lease.delete(world.now)
                 world._watchers()
+        case 11 | 12:
+            view = world.lease.view
+            if view is not None and view.holder:
+                to = world.rng.choice(["", *NAMES])
+                asked = Request(view.holder, view.transitions, "r", by="ops", to=to, priority=OPERATOR_PRIORITY)
+                world.lease.annotate(world.now, view, {REQUEST: render_request(asked)})
+                world._watchers()
+        case 13:
+            world.tell(member, m.HealthSeen(healthy=world.rng.random() < 0.6, detail="chaos"))
 
 
 def heal(world: World) -> None:
@@ -64,6 +74,7 @@ def heal(world: World) -> None:
             world.kill(name)
             world.join(name, left_over=True)
         world.tell(world.members[name], m.LinkSeen(up=True))
+        world.tell(world.members[name], m.HealthSeen(healthy=True))
     # Watches that were cut come back with a read.
     world._watchers()
 

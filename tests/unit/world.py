@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from vipd.core import messages as m
-from vipd.core.annotations import TENURE
+from vipd.core.annotations import OFFER, REQUEST, SHARED, TENURE
 from vipd.core.election import decide, initial
 from vipd.core.model import (
     Assigned,
@@ -27,35 +27,25 @@ from vipd.core.model import (
     LeaseDraft,
     LeaseView,
     Mapped,
-    Tenure,
     Written,
 )
 from vipd.core.reasons import Phase
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
+from vipd.kube.codec import parse_offer, parse_request, parse_shared, parse_tenure
 
 VIP = ip_address("10.0.1.100")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def tenure_from(text: str | None, holder: str, transitions: int) -> Tenure | None:
-    import json
-
-    if text is None:
-        return None
-    d = json.loads(text)
-    if d["h"] != holder or d["n"] != transitions:
-        return None
-    return Tenure(
-        holder=d["h"],
-        transitions=d["n"],
-        incarnation=d["inc"],
-        eni=d["eni"],
-        fence=Fence(d["fence"]),
-        priority=d["prio"],
-        interval_s=d["interval"],
-        moved=d["moved"],
-    )
+def _parsed(notes: dict, holder: str, transitions: int) -> dict:
+    """The annotations as the client reads them."""
+    return {
+        "tenure": parse_tenure(notes.get(TENURE), holder, transitions),
+        "offer": parse_offer(notes.get(OFFER), holder, transitions),
+        "request": parse_request(notes.get(REQUEST), holder, transitions),
+        "shared_eni": parse_shared(notes.get(SHARED), holder, transitions),
+    }
 
 
 @dataclass
@@ -83,7 +73,7 @@ class LeaseServer:
             transitions=draft.transitions,
             acquire_time=draft.acquire_time or renew,
             renew_time=renew,
-            tenure=tenure_from(notes.get(TENURE), draft.holder, draft.transitions),
+            **_parsed(notes, draft.holder, draft.transitions),
             raw=notes,
         )
         self.history.append((now, self.view))
@@ -100,6 +90,18 @@ class LeaseServer:
         if (self.view.uid, self.view.resource_version) != (base.uid, base.resource_version):
             return Conflict("modified")
         return Written(self._store(now, draft, self.view.uid, self.view))
+
+    def annotate(self, now: float, base: LeaseView, annotations: dict) -> Written | Conflict | LeaseAbsent:
+        if self.view is None:
+            return LeaseAbsent()
+        if (self.view.uid, self.view.resource_version) != (base.uid, base.resource_version):
+            return Conflict("modified")
+        self.version += 1
+        notes = {k: v for k, v in {**self.view.raw, **annotations}.items() if v is not None}
+        parsed = _parsed(notes, self.view.holder, self.view.transitions)
+        self.view = replace(self.view, resource_version=str(self.version), raw=notes, **parsed)
+        self.history.append((now, self.view))
+        return Written(self.view)
 
     def put(self, now: float, view: LeaseView) -> None:
         """Somebody else's write (a foreign candidate, a human)."""
@@ -254,6 +256,11 @@ class World:
                 self._request(member, effect.timeout_s, self._read)
             case m.WriteLease():
                 self._request(member, effect.timeout_s, lambda mm, sent: self._write(mm, effect, sent))
+            case m.AnnotateLease():
+                self._request(member, effect.timeout_s, lambda mm, sent: self._annotate(mm, effect, sent))
+            case m.ProbeAddresses():
+                others = [o for o in self.members.values() if o is not member and o.eni == member.eni]
+                self.after(0.3, lambda: self.tell(member, m.Probed(any(self.bears(o) for o in others))))
             case m.PutAddresses():
                 member.address_until = self.now + effect.valid_s
                 self.after(0.0005, lambda: self.tell(member, m.AddressesPut(frozenset({VIP}))))
@@ -308,6 +315,12 @@ class World:
             self.after(effect.timeout_s, lambda: self.tell(member, m.LeaseWrote(effect.kind, lost, sent)))
         else:
             self.after(self._trip(), lambda: self.tell(member, m.LeaseWrote(effect.kind, outcome, sent)))
+
+    def _annotate(self, member: Member, effect: m.AnnotateLease, sent: float) -> None:
+        outcome = self.lease.annotate(self.now, effect.base, dict(effect.annotations))
+        if isinstance(outcome, Written):
+            self._watchers()
+        self.after(self._trip(), lambda: self.tell(member, m.LeaseWrote(effect.kind, outcome, sent)))
 
     def map_to(self, eni: str | None) -> None:
         self.mapping = eni

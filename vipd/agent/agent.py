@@ -15,6 +15,7 @@ from vipd.agent.hands import Hands
 from vipd.core import election
 from vipd.core.messages import (
     AddressLost,
+    AnnotateLease,
     Announce,
     AssignEni,
     Begin,
@@ -140,6 +141,8 @@ class Agent:
                 hands.read_lease(effect)
             case WriteLease():
                 hands.write_lease(effect)
+            case AnnotateLease():
+                hands.annotate_lease(effect)
             case Rewatch():
                 hands.store.rewatch()
             case PutAddresses():

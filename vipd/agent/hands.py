@@ -14,6 +14,7 @@ from typing import Any
 from vipd.core.messages import (
     AddressesPut,
     AddressesRemoved,
+    AnnotateLease,
     AssignEni,
     EniAnswered,
     Event,
@@ -125,6 +126,15 @@ class Hands:
             outcome = await self.store.create(effect.draft, timeout_s=effect.timeout_s)
         else:
             outcome = await self.store.replace(effect.base, effect.draft, timeout_s=effect.timeout_s)
+        self._metrics.lease_write(effect.kind.value, outcome, self.clock.now() - sent_at)
+        self._post(LeaseWrote(kind=effect.kind, outcome=outcome, sent_at=sent_at))
+
+    def annotate_lease(self, effect: AnnotateLease) -> None:
+        self._spawn(self._annotate_lease(effect))
+
+    async def _annotate_lease(self, effect: AnnotateLease) -> None:
+        sent_at = self.clock.now()
+        outcome = await self.store.annotate(effect.base, effect.annotations, timeout_s=effect.timeout_s)
         self._metrics.lease_write(effect.kind.value, outcome, self.clock.now() - sent_at)
         self._post(LeaseWrote(kind=effect.kind, outcome=outcome, sent_at=sent_at))
 

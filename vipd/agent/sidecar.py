@@ -194,7 +194,8 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
     fence = _fence(settings, managed=aws is not None)
     client = await connect(environ=environ)
     stack.push_async_callback(client.close)
-    await _reach_api(client, settings)
+    left_over = {(b.vip.address, b.vip.interface) for b in await kernel.borne()}
+    await _reach_api(client, settings, keeps=any((v.address, v.interface) in left_over for v in settings.vips))
     announcer = PacketAnnouncer()
     stack.callback(announcer.close)
     await announcer.warm(settings.vips, list(links.values()))
@@ -248,8 +249,12 @@ async def _keep_credentials(aws: AwsSide) -> None:
             log.warning("%s", error)
 
 
-async def _reach_api(client: ApiClient, settings: SidecarSettings) -> None:
-    """Wait out an API that is away for a moment; raise KubeError for what does not go by, and after API_START_S."""
+async def _reach_api(client: ApiClient, settings: SidecarSettings, *, keeps: bool) -> None:
+    """Wait out an API that is away for a moment; raise KubeError for what does not go by, and after API_START_S.
+
+    ``keeps``: an earlier run left a VIP on its interface.  The kernel removes it within seconds, so the election
+    begins at once: it keeps the VIP through the outage as long as IMDS shows it here.
+    """
     clock = SystemClock()
     deadline = clock.now() + API_START_S
     complained = False
@@ -258,6 +263,9 @@ async def _reach_api(client: ApiClient, settings: SidecarSettings) -> None:
         passing = isinstance(found.lease, CallFailed) and found.lease.failure in PASSING
         if not passing or clock.now() >= deadline:
             found.require()
+            return
+        if keeps:
+            log.warning("going on with the VIP of an earlier run: %s", " ".join(found.problems))
             return
         if not complained:
             log.warning("trying for %.0f s more: %s", deadline - clock.now(), " ".join(found.problems))

@@ -25,13 +25,13 @@ log = logging.getLogger("vipd")
 LABEL_RETRY_S = 5.0
 
 
-UNFIT = frozenset({Reason.LINK_DOWN, Reason.CANNOT_PLUMB, Reason.ENI_REFUSED})
+UNFIT = frozenset({Reason.LINK_DOWN, Reason.CHECK_FAILED, Reason.CANNOT_PLUMB, Reason.CANNOT_MOVE})
 """Reasons of giving the Lease away after which this member is not to take it back for a while."""
 
 
 def role_of(phase: Phase, reason: Reason) -> Role | None:
     """The label ``vipd.io/role`` of a state; None once stopped."""
-    if phase is Phase.ACTIVE:
+    if phase in (Phase.ACTIVE, Phase.HOLDING):
         return Role.ACTIVE
     if phase is Phase.FAULT or reason in UNFIT:
         return Role.FAULT
@@ -60,8 +60,8 @@ class Teller:
         self._metrics.transition(change.before.value, change.after.value, change.reason.value)
         self._role = role_of(change.after, change.reason)
         self._role_changed.set()
-        if Phase.ACTIVE in (change.before, change.after) or change.after is Phase.FAULT:
-            kind = EventType.WARNING if change.after is Phase.FAULT else EventType.NORMAL
+        if Phase.ACTIVE in (change.before, change.after) or change.after in (Phase.FAULT, Phase.HOLDING):
+            kind = EventType.WARNING if change.after in (Phase.FAULT, Phase.HOLDING) else EventType.NORMAL
             vips = ", ".join(map(str, state.config.addresses))
             self._event(_camel(change.reason.value), f"{vips}: {change.before} -> {change.after} ({why})", kind)
 

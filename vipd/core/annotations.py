@@ -28,6 +28,8 @@ def render_tenure(tenure: Tenure) -> str:
             "prio": tenure.priority,
             "interval": tenure.interval_s,
             "moved": tenure.moved,
+            "vips": ",".join(tenure.vips),
+            "why": tenure.why,
         }
     )
 

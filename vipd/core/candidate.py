@@ -1,9 +1,9 @@
 """A member that does not hold the Lease: when it reads, when it takes.
 
 It watches, and sends nothing while renewals arrive.  It counts the holder's duration from when it first saw
-a renewal, on its own clock, reads once just before the end and takes by compare-and-swap at the end.
-When renewals stop it asks (a watch may be half-open); when it cannot ask either, it starts its count anew,
-because an API that is away for everybody is no sign of a dead holder.
+a renewal, on its own clock, reads once just before the end and takes by compare-and-swap at the end; an offer is
+taken at once.  When renewals stop it asks (a watch may be half-open); while it cannot ask either its count stands
+still, and starts anew with the first answer: an API that is away for everybody is no sign of a dead holder.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from vipd.core import timing
 from vipd.core.messages import Rewatch
 from vipd.core.model import Fence, LeaseView
 from vipd.core.reasons import Phase, Reason, WriteKind
+from vipd.core.sharing import must_probe, probe_from, same_eni, sharing_rules
 from vipd.core.state import State
 from vipd.core.turn import Turn
 
@@ -20,26 +21,20 @@ def may_take(t: Turn) -> bool:
     """Whether this member is a candidate at all at this moment."""
     s = t.state
     return (
-        s.phase in (Phase.STANDBY, Phase.YIELDING)
+        s.phase in (Phase.STANDBY, Phase.HOLDING, Phase.YIELDING)
         and not s.leaving
         and s.letting_go is None
         and s.doubt_since is None
-        and s.link_up
+        and s.fit
         and s.lease.known
-        and not barred(s, t.now)
         # Its address is just being removed: add it again only afterwards.
         and not s.address.removing
     )
 
 
 def barred(s: State, now: float) -> bool:
-    """A hold-down bars from a held Lease to its end, from a free one for one duration at most.
-
-    If the ENI refused the VIPs for good, holding a free Lease would serve nobody, so it bars to its end.
-    """
-    if now >= s.holder.hold_down_until:
-        return False
-    return s.holder.hold_down_free or now < free_from(s) + s.config.duration_s
+    """A hold-down bars from a held Lease to its end, from a free one for one duration at most."""
+    return now < s.holder.hold_down_until and now < free_from(s) + s.config.duration_s
 
 
 def free_from(s: State) -> float:
@@ -61,6 +56,30 @@ def take_rules(t: Turn) -> None:
             t.holder(took_why=Reason.RENEWED_AGAIN if s.holder.key else Reason.OWN_EARLIER_RUN)
             t.write(WriteKind.RENEW)
         return
+    if barred(s, t.now) or s.healthy is None:
+        return
+    if offered(s, t.now):
+        if t.now >= s.lease.offer_seen_at + timing.spread_s(s.config.priority):
+            take(t, Reason.OFFERED)
+        return
+    sharing_rules(t)
+    if t.state.lease.writing is None and not must_probe(t.state, t.now):
+        _take_what_is_free(t)
+
+
+def offered(s: State, now: float) -> bool:
+    """Whether the holder offers its Lease to this member, and this member is ready for it."""
+    view = s.lease.view
+    if view is None or s.lease.absent or view.offer is None or now < s.holder.hold_down_until:
+        return False
+    if same_eni(s, view) and view.tenure is not None and view.tenure.fence is Fence.ENI:
+        # The old owner would go on answering on this very ENI.
+        return False
+    return view.offer.to in ("", s.config.identity)
+
+
+def _take_what_is_free(t: Turn) -> None:
+    s = t.state
     if s.lease.free_since is not None:
         if t.now >= s.lease.free_since + timing.spread_s(s.config.priority):
             take(t, Reason.LEASE_ABSENT if s.lease.absent else Reason.LEASE_FREE)
@@ -73,7 +92,7 @@ def _take_at_expiry(t: Turn) -> None:
     at = take_at(s)
     preread_at = at - timing.PREREAD_S
     fresh = s.lease.read_ok_sent_at >= preread_at
-    if t.now >= at and fresh:
+    if t.now >= at and fresh and not s.lease.count_held:
         take(t, Reason.LEASE_EXPIRED)
     elif t.now >= preread_at and not fresh:
         t.read_when_due()
@@ -111,14 +130,22 @@ def take(t: Turn, why: Reason) -> None:
 
 
 def read_failed(t: Turn) -> None:
-    """A candidate's read got no answer: the count of the present content starts anew, three times at most."""
+    """A candidate's read got no answer: its count stands still, for three such series of one content at most."""
     s = t.state
     t.lease(read_due_at=t.now + timing.RETRY_S)
     view = s.lease.view
     if view is None or not view.holder or t.names_me or s.lease.count_restarts >= timing.MAX_COUNT_RESTARTS:
         return
-    expiry = max(s.lease.expiry_at, t.now + holder_duration_s(s, view))
-    t.lease(expiry_at=expiry, count_restarts=s.lease.count_restarts + 1)
+    t.lease(count_held=True)
+
+
+def count_on(t: Turn) -> None:
+    """A read was answered again: the count starts anew, so that the holder has its chance to renew first."""
+    s = t.state
+    if not s.lease.count_held:
+        return
+    expiry = max(s.lease.expiry_at, t.now + holder_duration_s(s, s.lease.view))
+    t.lease(count_held=False, expiry_at=expiry, count_restarts=s.lease.count_restarts + 1)
 
 
 def read_ahead_of_watch(t: Turn) -> None:
@@ -134,7 +161,9 @@ def read_ahead_of_watch(t: Turn) -> None:
 def candidate_times(s: State) -> list[float]:
     """The moments at which a candidate's rules change their answer."""
     lease = s.lease
-    times = [lease.write_due_at, s.holder.hold_down_until, free_from(s) + s.config.duration_s]
+    times = [lease.write_due_at, s.holder.hold_down_until, free_from(s) + s.config.duration_s, probe_from(s)]
+    if lease.view is not None and lease.view.offer is not None:
+        times.append(lease.offer_seen_at + timing.spread_s(s.config.priority))
     if lease.free_since is not None:
         return [*times, lease.free_since + timing.spread_s(s.config.priority)]
     return [*times, take_at(s), take_at(s) - timing.PREREAD_S, overdue_at(s)]

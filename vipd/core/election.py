@@ -5,18 +5,20 @@ members' clocks differ in rate by no more than 4 %.  With fence eni the old owne
 EC2 mapping has left it; the mapping tells the two apart.  With fence lease the address ends before the Lease does.
 What it does not guarantee: that an EC2 call is applied in order (a late one is noticed in IMDS and repaired).
 
-                take (free, expired, absent)          another holder seen, right ended, letting go
+            take (free, expired, absent, offered)      another holder seen, letting go (leaving, unfit)
      STANDBY ────────────────────────────────▶ ACTIVE ────────────────────────────────────────▶ YIELDING
-      ▲  ▲ │                                     ▲                                              │  │  │
-      │  │ │ link down                           │ renewal succeeded, or the Lease taken again  │  │  │
-      │  │ ▼                                     └──────────────────────────────────────────────┘  │  │
-      │ FAULT ◀────────────────────────────────────────── withdrawn, link down or hold-down ───────┘  │
-      └────────────────────────────────────────────────── withdrawn ──────────────────────────────────┘
-                                                            leaving: → STOPPED
+      ▲  ▲ │                                    │  ▲                                            ▲ │ │ │ │
+      │  │ │ unfit                              │  │ renewal succeeded, or taken again          │ │ │ │ │
+      │  │ ▼                       API away, ▼  │  └────────────────────────┬───────────────────┼─┘ │ │ │
+      │ FAULT ◀─────────┐       mapping mine HOLDING ──────────────────────┘                   │   │ │ │
+      │                 │                       └────────── API answers, or mapping gone ──────┘   │ │ │
+      │                 └─────────────────────────────────── withdrawn, unfit or hold-down ────────┘ │ │
+      └───────────────────────────────────────────────────── withdrawn ──────────────────────────────┘ │
+                                                             leaving: → STOPPED ◀──────────────────────┘
 
-ACTIVE is loud: it renews, writes EC2, announces, repairs.  YIELDING is quiet: it answers, nothing else.  Planned
-handover (a quiet ACTIVE while an offer stands) and HOLDING (an outage of the API, entered from where ACTIVE now
-goes to YIELDING with reason ``right-ended``) have their places here.
+ACTIVE is loud: it renews, writes EC2, announces, repairs; unless it has offered the Lease, then it is quiet: it renews
+and answers, nothing else (see ``handover``).  HOLDING (see ``holding``) and YIELDING (see ``yielding``) are always
+quiet.  Unfit: the link is down, or a check fails.
 
 How it works: an event changes what is known, then the rules of the present state look at everything that is known
 and due.  Rules are conditions, not reactions, so the order in which facts arrive does not matter.
@@ -29,28 +31,35 @@ from dataclasses import replace
 
 from vipd.core import timing
 from vipd.core.candidate import barred, candidate_times, take_rules
-from vipd.core.eni import on_eni_answered, on_mapping_seen, refused_for_good
-from vipd.core.holder import active_rules, announce, let_go, on_address_lost, on_put, release_rules
+from vipd.core.eni import ask_rules, on_eni_answered, on_mapping_seen, stuck_from
+from vipd.core.handover import patience_ends, release_rules
+from vipd.core.holder import active_rules, announce, on_address_lost, on_claim, on_put
+from vipd.core.holding import may_hold
 from vipd.core.lease import on_read, on_watched, on_wrote
 from vipd.core.messages import (
     AddressesPut,
     AddressesRemoved,
     AddressLost,
     Begin,
+    ClaimSeen,
     ClockJumped,
     Effect,
     EniAnswered,
     Event,
+    HealthSeen,
     LeaseRead,
     LeaseWatched,
     LeaseWrote,
     LinkSeen,
     MappingSeen,
+    Probed,
     Reconfigured,
     StopAsked,
 )
+from vipd.core.preempt import ask_at, preempt_rules
 from vipd.core.reasons import Phase, Reason
 from vipd.core.settings import ElectionConfig
+from vipd.core.sharing import on_probed
 from vipd.core.state import State
 from vipd.core.turn import Turn
 from vipd.core.yielding import (
@@ -68,7 +77,7 @@ _PASSES = 6
 
 def initial(config: ElectionConfig) -> State:
     """A member before its first event."""
-    return State(config=config)
+    return State(config=config, healthy=None if config.checks else True)
 
 
 def decide(state: State, event: Event, now: float) -> tuple[State, tuple[Effect, ...]]:
@@ -107,6 +116,8 @@ def _hear(t: Turn, event: Event) -> None:
         case Begin():
             t.set(started_at=t.now, since=t.now, link_up=event.link_up)
             t.address(borne=event.left_over, lives_until=t.now + timing.ENI_LIFETIME_S)
+            if event.left_over and t.state.config.managed:
+                t.mapping(ask_due_at=t.now)
         case LeaseRead():
             on_read(t, event)
         case LeaseWatched():
@@ -121,13 +132,19 @@ def _hear(t: Turn, event: Event) -> None:
             on_address_lost(t, event)
         case LinkSeen():
             t.set(link_up=event.up, link_detail=event.detail)
+        case HealthSeen():
+            t.set(healthy=event.healthy, health_detail=event.detail)
+        case ClaimSeen():
+            on_claim(t, event)
+        case Probed():
+            on_probed(t, event)
         case EniAnswered():
             if on_eni_answered(t, event):
                 announce(t)
                 t.lease(write_due_at=t.now)
         case MappingSeen():
             on_mapping_seen(t, event)
-            if t.state.phase is Phase.YIELDING:
+            if t.state.phase not in (Phase.ACTIVE, Phase.STOPPED):
                 on_mapping_seen_yielding(t, event)
         case StopAsked():
             _stop_asked(t)
@@ -143,12 +160,12 @@ def _stop_asked(t: Turn) -> None:
         return
     t.set(leaving=True, stop_by=t.now + s.config.grace_s - timing.LEAVE_BEFORE_GRACE_S)
     if s.phase is Phase.ACTIVE:
-        let_go(t, Reason.STOPPING)
-    else:
-        t.set(letting_go=Reason.STOPPING)
-        t.lease(write_due_at=t.now)
-        if s.phase in (Phase.STANDBY, Phase.FAULT):
-            t.enter(Phase.YIELDING, Reason.STOPPING)
+        # The handover rules see it.
+        return
+    t.set(letting_go=Reason.STOPPING)
+    t.lease(write_due_at=t.now)
+    if s.phase is not Phase.YIELDING:
+        t.enter(Phase.YIELDING, Reason.STOPPING)
 
 
 def _rules(t: Turn) -> None:
@@ -159,23 +176,34 @@ def _rules(t: Turn) -> None:
         stop(t, Reason.GRACE_OVER)
         return
     if s.phase is Phase.ACTIVE:
-        if refused_for_good(s) and s.loud(t.now):
-            let_go(t, Reason.ENI_REFUSED, s.mapping.failing_detail)
-            return
         _forgive(t)
         active_rules(t)
         return
     release_rules(t)
-    if s.phase is Phase.YIELDING:
+    if s.phase in (Phase.YIELDING, Phase.HOLDING):
         yielding_rules(t)
     elif s.phase is Phase.STANDBY:
-        if not s.link_up:
-            t.enter(Phase.FAULT, Reason.LINK_DOWN, s.link_detail)
+        _standby_rules(t)
     elif s.phase is Phase.FAULT:
         _fault_rules(t)
     if t.state.doubt_since is not None:
         t.read_when_due()
     take_rules(t)
+    preempt_rules(t)
+
+
+def _standby_rules(t: Turn) -> None:
+    s = t.state
+    if not s.link_up:
+        t.enter(Phase.FAULT, Reason.LINK_DOWN, s.link_detail)
+    elif s.healthy is False:
+        t.enter(Phase.FAULT, Reason.CHECK_FAILED, s.health_detail)
+    elif s.address.borne and not s.lease.known:
+        # Restarted, and no Lease to be read: an earlier run's address lives on only where HOLDING entitles it to.
+        ask_rules(t)
+        if may_hold(t.state):
+            t.enter(Phase.HOLDING, Reason.API_AWAY, "an earlier run's address, and the VPC delivers here")
+            t.address(put_due_at=t.now)
 
 
 def _forgive(t: Turn) -> None:
@@ -187,7 +215,7 @@ def _forgive(t: Turn) -> None:
 
 def _fault_rules(t: Turn) -> None:
     s = t.state
-    if s.link_up and not barred(s, t.now):
+    if s.fit and not barred(s, t.now):
         t.enter(Phase.STANDBY, Reason.GATES_OPEN)
 
 
@@ -202,15 +230,18 @@ def _next_wake(s: State, now: float) -> float | None:
         s.mapping.ask_due_at,
         s.mapping.assign_due_at,
         s.stop_by,
+        patience_ends(s),
         free_long_enough(s),
         successor_moved_by(s),
     ]
     if s.mapping.gone_at is not None:
         times.append(s.mapping.gone_at + timing.DRAIN_S)
     if s.phase is Phase.ACTIVE:
-        times += [s.holder.right_until, *s.address.announce_due[:1]]
+        times += [s.holder.right_until, *s.address.announce_due[:1], stuck_from(s), s.handover.again_at]
+        if s.handover.waiting_since is not None:
+            times.append(s.handover.waiting_since + timing.CALL_WAIT_S)
     elif s.lease.known:
-        times += candidate_times(s)
+        times += [*candidate_times(s), ask_at(s), s.lease.annotate_due_at]
     if s.phase is Phase.ACTIVE or s.address.borne:
         times += [now + timing.HEARTBEAT_S, s.address.lives_until]
     later = [at for at in times if at is not None and now < at < float("inf")]

@@ -30,6 +30,7 @@ def new_tenure(t: Turn) -> None:
     t.mapping(
         todo=frozenset(t.state.config.addresses) if managed else frozenset(),
         moved=not managed,
+        trying_since=t.now if managed else None,
         assign_due_at=t.now if managed else None,
         failures=0,
         failing=None,
@@ -52,7 +53,8 @@ def mapping_rules(t: Turn) -> None:
         return
     m = s.mapping
     if m.contrary and s.holder.renewed_at > m.contrary_at:
-        t.mapping(todo=m.todo | m.contrary, contrary=frozenset(), assign_due_at=t.now)
+        trying_since = t.now if m.trying_since is None else m.trying_since
+        t.mapping(todo=m.todo | m.contrary, contrary=frozenset(), trying_since=trying_since, assign_due_at=t.now)
     ask_rules(t)
     m = t.state.mapping
     due = m.assign_due_at is not None and t.now >= m.assign_due_at
@@ -82,6 +84,8 @@ def on_eni_answered(t: Turn, event: EniAnswered) -> bool:
         return False
     done = frozenset(r.address for r in event.results if r.verdict is AssignVerdict.OK)
     todo = s.mapping.todo - done
+    if done:
+        t.mapping(trying_since=t.now)
     t.mapping(todo=todo, ask_due_at=t.now + s.config.ask_fast_s, refused=s.mapping.refused - done)
     failed = [r for r in event.results if r.verdict is not AssignVerdict.OK]
     if failed:
@@ -90,7 +94,7 @@ def on_eni_answered(t: Turn, event: EniAnswered) -> bool:
     if todo:
         t.mapping(assign_due_at=t.now)
         return False
-    t.mapping(moved=True, failures=0, failing=None, failing_detail="", assign_due_at=None)
+    t.mapping(moved=True, trying_since=None, failures=0, failing=None, failing_detail="", assign_due_at=None)
     t.note(Reason.ENI_MOVED, f"EC2 maps {', '.join(map(str, sorted(map(str, done))))} to {s.config.eni}")
     return True
 
@@ -152,7 +156,8 @@ def _judge_as_holder(t: Turn, event: MappingSeen, *, silent: bool) -> None:
             t.note(Reason.MAPPING_CONFIRMED, "IMDS shows every VIP on this node's ENI")
         t.mapping(contrary=frozenset())
         return
-    if not gone or m.assigning or event.asked_at < gone_counts_from(s):
+    # IMDS that showed the address here since my last write, and now does not, does not lag: something moved it.
+    if not gone or m.assigning or (event.asked_at < gone_counts_from(s) and not m.confirmed):
         return
     stolen = gone - m.todo
     if stolen and not m.contrary:
@@ -162,13 +167,28 @@ def _judge_as_holder(t: Turn, event: MappingSeen, *, silent: bool) -> None:
         t.note(Reason.MAPPING_STOLEN, f"no longer mapped to {s.config.eni}: {_words(stolen)}", warning=True)
 
 
-def refused_for_good(s: State) -> bool:
-    """EC2 refused every VIP for ever, and IMDS, asked after that, does not show one of them here."""
+def cannot_move(s: State, now: float) -> bool:
+    """Whether somebody else should try: no OK of EC2 for two durations, or all refused for good; and IMDS says gone.
+
+    A refusal never counts while the mapping is mine.  One VIP that EC2 refuses for ever, beside others that it maps,
+    would be refused to every member.
+    """
     m = s.mapping
-    everything = frozenset(s.config.addresses)
-    if not s.config.managed or m.refused != everything or m.seen_at < m.refused_at:
+    if not s.config.managed or m.trying_since is None:
         return False
-    return all(m.seen.get(a) is Mapped.GONE for a in everything)
+    everything = frozenset(s.config.addresses)
+    if m.refused == everything:
+        return m.seen_at >= m.refused_at and all(m.seen.get(a) is Mapped.GONE for a in everything)
+    stuck = m.todo - m.refused
+    if not stuck or now < stuck_from(s):
+        return False
+    return any(m.seen.get(a) is not Mapped.MINE for a in stuck)
+
+
+def stuck_from(s: State) -> float:
+    """When trying has lasted long enough."""
+    since = s.mapping.trying_since
+    return float("inf") if since is None else since + timing.CANNOT_MOVE_DURATIONS * s.config.duration_s
 
 
 def _words(addresses: frozenset[Address]) -> str:

@@ -1,4 +1,4 @@
-"""A member that holds the Lease: renewing, plumbing, announcing, and letting go when it cannot serve.
+"""A member that holds the Lease: renewing, plumbing, announcing.
 
 The right to act ends a margin before the Lease does, counted from when the last successful renewal was *sent*,
 whatever is in flight.  A reply that comes after its own deadline gives no right.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from vipd.core import timing
 from vipd.core.eni import mapping_rules, new_tenure
-from vipd.core.messages import AddressesPut, AddressLost, Announce, PutAddresses
+from vipd.core.handover import adopt_offer, cancelled, handover_rules
+from vipd.core.holding import may_hold
+from vipd.core.messages import AddressesPut, AddressLost, Announce, ClaimSeen, PutAddresses
 from vipd.core.model import Fence, LeaseView
 from vipd.core.reasons import Phase, Reason, WriteKind
-from vipd.core.turn import Turn
+from vipd.core.turn import Turn, address_bounded
 
 
 def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
@@ -20,7 +22,7 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
     # The duration as it was written: the configuration may have been reloaded since.
     until = sent_at + view.duration_s - timing.margin_s(view.duration_s)
     t.lease(write_due_at=sent_at + s.config.interval_s)
-    if s.leaving or s.letting_go is not None:
+    if s.letting_go is not None:
         t.lease(write_due_at=t.now)
         return
     if until <= t.now:
@@ -29,13 +31,19 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
     t.holder(right_until=until, renewed_at=sent_at, duration_s=view.duration_s)
     key = (view.uid, view.transitions)
     if key != s.holder.key:
-        t.holder(key=key, took_at=t.now, previous=s.lease.last_enis - s.config.enis)
+        shared = s.config.managed and bool(s.lease.last_enis & s.config.enis)
+        t.holder(key=key, took_at=t.now, previous=s.lease.last_enis - s.config.enis, shared=shared)
+        t.lease(last_fence=Fence.LEASE)
+        t.end_offer()
         new_tenure(t)
+        adopt_offer(t)
+    elif kind is WriteKind.CANCEL:
+        cancelled(t)
     if view.tenure is not None and view.tenure.moved != t.state.mapping.moved:
         t.lease(write_due_at=t.now)
     if s.phase is not Phase.ACTIVE:
         _become_active(t)
-    elif s.config.fence is Fence.LEASE:
+    elif s.fence is Fence.LEASE:
         t.address(put_due_at=t.now)
     if kind is WriteKind.RECREATE:
         t.note(Reason.LEASE_RECREATED, "the Lease had been deleted; recreated it", warning=True)
@@ -47,7 +55,7 @@ def _become_active(t: Turn) -> None:
     t.address(put_due_at=t.now, failures=0)
     t.mapping(gone_first_at=None, gone_at=None, ask_due_at=t.now + t.state.config.ask_fast_s)
     if t.state.config.managed and not t.state.mapping.moved:
-        t.mapping(todo=frozenset(t.state.config.addresses), assign_due_at=t.now)
+        t.mapping(todo=frozenset(t.state.config.addresses), trying_since=t.now, assign_due_at=t.now)
 
 
 def active_rules(t: Turn) -> None:
@@ -59,13 +67,15 @@ def active_rules(t: Turn) -> None:
     if s.doubt_since is not None:
         t.read_when_due()
         return
-    if not s.link_up:
-        let_go(t, Reason.LINK_DOWN, s.link_detail)
+    sharing_rules(t)
+    handover_rules(t)
+    if t.state.phase is not Phase.ACTIVE:
         return
     _renewal_rules(t)
     plumb_rules(t)
     if t.state.phase is Phase.ACTIVE:
         mapping_rules(t)
+        _defend(t)
         _announce_rules(t)
 
 
@@ -83,13 +93,16 @@ def _renewal_rules(t: Turn) -> None:
 
 
 def plumb_rules(t: Turn) -> None:
-    """Add or refresh the addresses when their time has come (ACTIVE and YIELDING)."""
+    """Add or refresh the addresses when their time has come (ACTIVE, HOLDING and YIELDING)."""
     s = t.state
     address = s.address
+    if s.quiet and s.fence is Fence.LEASE:
+        # Taken off for the offer: it comes back with the cancel.
+        return
     if address.put_due_at is None or t.now < address.put_due_at or address.putting or address.removing:
         return
     renewed_at = s.holder.renewed_at
-    valid = timing.lifetime_s(s.config.fence, s.holder.duration_s, t.now - renewed_at)
+    valid = timing.lifetime_s(s.fence, s.holder.duration_s, t.now - renewed_at)
     if valid < 1:
         t.address(put_due_at=None)
         return
@@ -98,12 +111,12 @@ def plumb_rules(t: Turn) -> None:
         lives_until=t.now + valid,
         put_due_at=_next_put(t, renewed_at),
     )
-    not_after = s.holder.right_until if s.config.fence is Fence.LEASE else None
+    not_after = s.holder.right_until if s.fence is Fence.LEASE else None
     t.emit(PutAddresses(valid_s=valid, not_after=not_after))
 
 
 def _next_put(t: Turn, renewed_at: float) -> float | None:
-    if t.state.config.fence is Fence.ENI:
+    if t.state.fence is Fence.ENI:
         return t.now + timing.ENI_REFRESH_S
     # Whole seconds are lost to rounding down: 2 s and 1 s before the end nothing is.
     end = renewed_at + t.state.holder.duration_s - timing.FENCE_LEASE_GUARD_S
@@ -118,7 +131,7 @@ def on_put(t: Turn, event: AddressesPut) -> None:
     t.address(putting=False, borne=event.borne)
     if s.address.removing:
         return
-    if s.phase not in (Phase.ACTIVE, Phase.YIELDING) and event.borne:
+    if s.phase not in (Phase.ACTIVE, Phase.HOLDING, Phase.YIELDING) and event.borne:
         # The right ended while the kernel was at it.
         t.withdraw(s.reason)
     if s.phase is not Phase.ACTIVE:
@@ -126,14 +139,15 @@ def on_put(t: Turn, event: AddressesPut) -> None:
     missing = frozenset(s.config.addresses) - event.borne
     if missing:
         failures = s.address.failures + 1
-        t.address(failures=failures, put_due_at=t.now + timing.PLUMB_RETRY_S)
-        if failures >= timing.PLUMB_ATTEMPTS and s.loud(t.now):
-            let_go(t, Reason.CANNOT_PLUMB, event.failure)
+        t.address(failures=failures, failure=event.failure, put_due_at=t.now + timing.PLUMB_RETRY_S)
         return
     t.address(failures=0)
     if s.holder.announced_key != s.holder.key or fresh:
         t.holder(announced_key=s.holder.key)
-        announce(t)
+        # What was offered is still answered by the old owner: neighbours are not to be drawn to an ENI that
+        # still drops.  EC2's OK announces it.
+        if s.holder.took_why is not Reason.OFFERED or s.mapping.moved:
+            announce(t)
 
 
 def on_address_lost(t: Turn, event: AddressLost) -> None:
@@ -167,43 +181,63 @@ def _announce_rules(t: Turn) -> None:
 def right_ended(t: Turn) -> None:
     """No renewal succeeded in time.  With fence eni the mapping still fences, so keep answering, quietly."""
     detail = "no renewal of the Lease succeeded in time"
-    t.end_right()
-    if t.state.config.fence is Fence.ENI:
-        t.enter(Phase.YIELDING, Reason.RIGHT_ENDED, detail)
-        t.address(put_due_at=t.now if t.state.address.put_due_at is None else t.state.address.put_due_at)
-    else:
-        t.withdraw(Reason.RIGHT_ENDED)
-        t.enter(Phase.STANDBY, Reason.RIGHT_ENDED, detail)
-
-
-def let_go(t: Turn, reason: Reason, detail: str = "") -> None:
-    """Give the Lease away because this member is to leave or cannot serve.
-
-    Fence eni: release, keep answering quietly, withdraw last.  Fence lease: withdraw, then release.
-    """
-    t.end_right()
-    t.set(letting_go=reason, released_at=None)
-    t.lease(write_due_at=t.now)
-    if reason is not Reason.STOPPING:
-        t.start_hold_down(free_too=reason is Reason.ENI_REFUSED)
-    if t.state.config.fence is Fence.LEASE and t.state.address.to_withdraw:
-        t.withdraw(reason)
-    t.enter(Phase.YIELDING, reason, detail)
-
-
-def release_rules(t: Turn) -> None:
-    """Release the Lease as long as the newest reading names me; never anybody else's."""
     s = t.state
-    if s.letting_go is None or s.lease.writing is not None:
+    t.end_right()
+    if s.leaving:
+        t.set(letting_go=Reason.STOPPING, released_at=None)
+    if s.fence is Fence.LEASE:
+        if s.address.to_withdraw:
+            t.withdraw(Reason.RIGHT_ENDED)
+        t.enter(Phase.YIELDING if s.leaving else Phase.STANDBY, Reason.RIGHT_ENDED, detail)
         return
-    if s.lease.unsettled:
-        t.read_when_due()
+    t.address(put_due_at=t.now if s.address.put_due_at is None else s.address.put_due_at)
+    if may_hold(t.state):
+        t.enter(Phase.HOLDING, Reason.API_AWAY, detail)
+    else:
+        t.enter(Phase.YIELDING, Reason.RIGHT_ENDED, detail)
+
+
+def sharing_rules(t: Turn) -> None:
+    """A candidate told that it is on my ENI: from now on address and right end together, and the Lease says so."""
+    s = t.state
+    view = s.lease.view
+    if s.config.fence is Fence.LEASE or view is None:
         return
-    if not t.names_me:
-        if not s.leaving:
-            t.set(letting_go=None)
+    told = frozenset(e for e in view.shared_eni.split(",") if e)
+    if not s.holder.shared and told & s.config.enis:
+        t.holder(shared=True)
+        t.address(put_due_at=t.now)
+        t.lease(write_due_at=t.now)
+        t.note(Reason.SHARED_ENI, f"a candidate is on this ENI too ({view.shared_eni}): the Lease alone fences")
+    said = view.tenure is not None and view.tenure.fence is Fence.LEASE
+    if t.state.holder.shared and not said and address_bounded(t.state) and s.lease.writing is None:
+        t.lease(write_due_at=min(s.lease.write_due_at, t.now))
+
+
+def on_claim(t: Turn, event: ClaimSeen) -> None:
+    """Another MAC claims a VIP that is mine to bear: the Lease, read now, says whose it is.
+
+    At most one answer a second; the loser yields by the reading, the winner announces again (see the rules).
+    """
+    s = t.state
+    if s.phase is not Phase.ACTIVE or event.claim.address not in s.config.addresses or t.now < s.address.defend_due_at:
         return
-    if s.config.fence is Fence.LEASE and s.address.removing:
+    t.address(claim_at=t.now, defend_due_at=t.now + timing.DEFEND_S)
+    t.read()
+    if t.now >= s.address.claim_noted_at + timing.CLAIM_NOTE_S:
+        t.address(claim_noted_at=t.now)
+        claim = event.claim
+        t.note(Reason.CONFLICT, f"{claim.mac} claims {claim.address} on {claim.interface}", warning=True)
+
+
+def _defend(t: Turn) -> None:
+    """The Lease, read after a claim, is still mine: draw the neighbours back."""
+    s = t.state
+    claim_at = s.address.claim_at
+    if claim_at is None or s.lease.read_ok_sent_at < claim_at:
+        if claim_at is not None:
+            t.read_when_due()
         return
-    if t.now >= s.lease.write_due_at:
-        t.write(WriteKind.RELEASE)
+    t.address(claim_at=None)
+    if s.loud(t.now) and s.address.borne:
+        t.emit(Announce())

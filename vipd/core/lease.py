@@ -6,13 +6,16 @@ The newest resourceVersion wins.  A write whose answer was lost is settled by re
 from __future__ import annotations
 
 from vipd.core import timing
-from vipd.core.candidate import holder_duration_s, read_ahead_of_watch, read_failed
+from vipd.core.candidate import count_on, holder_duration_s, read_ahead_of_watch, read_failed
 from vipd.core.holder import hold
 from vipd.core.messages import LeaseRead, LeaseWatched, LeaseWrote
-from vipd.core.model import CallFailed, CallFailure, Conflict, LeaseAbsent, LeaseView, Written
+from vipd.core.model import CallFailed, CallFailure, Conflict, LeaseAbsent, LeaseView, WriteOutcome, Written
 from vipd.core.reasons import Phase, Reason, WriteKind
 from vipd.core.turn import Turn, is_mine
 from vipd.core.yielding import lose
+
+SENT_AGAIN = frozenset({WriteKind.RENEW, WriteKind.OFFER, WriteKind.CANCEL})
+"""Writes of a holder inside its tenure: sent again on the same base, a conflict tells whether the first was applied."""
 
 REFUSED = frozenset({CallFailure.UNAUTHORIZED, CallFailure.FORBIDDEN, CallFailure.INVALID})
 """Failures that do not go by of themselves: somebody has to do something."""
@@ -23,13 +26,16 @@ def on_read(t: Turn, event: LeaseRead) -> None:
     t.lease(read_sent_at=None)
     outcome = event.outcome
     if isinstance(outcome, CallFailed):
+        _away(t)
         read_failed(t)
         return
+    t.lease(away_since=None)
     if event.sent_at < t.state.lease.wrote_at:
         # Sent before my own write was answered: it may tell of the time before it.
         t.read()
         return
     t.lease(read_ok_sent_at=event.sent_at, read_due_at=None, unsettled=False)
+    count_on(t)
     doubt = t.state.doubt_since
     if doubt is not None and event.sent_at >= doubt:
         t.set(doubt_since=None)
@@ -41,11 +47,19 @@ def on_read(t: Turn, event: LeaseRead) -> None:
     observe(t, outcome, read_sent_at=event.sent_at)
 
 
+def _away(t: Turn) -> None:
+    """The API answered nothing that can be used; IMDS is asked at once whether the VPC still delivers here."""
+    if t.state.lease.away_since is None:
+        t.lease(away_since=t.now)
+        if t.state.config.managed and t.state.address.borne:
+            t.mapping(ask_due_at=t.now)
+
+
 def on_watched(t: Turn, event: LeaseWatched) -> None:
     """What the watch delivered."""
     outcome = event.outcome
     if isinstance(outcome, LeaseView):
-        t.lease(reads_ahead_of_watch=0)
+        t.lease(reads_ahead_of_watch=0, away_since=None)
         observe(t, outcome)
     elif isinstance(outcome, LeaseAbsent):
         # A deletion bears no version to compare with: only a read settles whether it is still the case.
@@ -53,6 +67,9 @@ def on_watched(t: Turn, event: LeaseWatched) -> None:
             t.read()
         else:
             _absent(t)
+    elif not t.state.lease.known:
+        # Just started, and nothing to be had: an address that an earlier run left is held while IMDS says so.
+        _away(t)
 
 
 def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> None:
@@ -71,15 +88,20 @@ def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> N
     first = not lease.known
     _learn(t, view)
     if view.tenure is not None and not is_mine(t.state, view):
-        t.lease(last_enis=view.tenure.enis)
+        t.lease(last_enis=view.tenure.enis, last_fence=view.tenure.fence)
     if first:
         _adopt_earlier_run(t, view)
     _judge(t, view)
 
 
 def _learn(t: Turn, view: LeaseView) -> None:
+    lease = t.state.lease
     _count(t, view)
     t.lease(view=view, known=True, absent=False, learned_at=t.now)
+    if lease.view is None or (lease.view.holder, lease.view.transitions) != (view.holder, view.transitions):
+        t.set(successor_moved_at=None)
+    if t.state.successor_moved_at is None and view.tenure is not None and view.tenure.moved:
+        t.set(successor_moved_at=t.now)
 
 
 def _count(t: Turn, view: LeaseView) -> None:
@@ -87,17 +109,15 @@ def _count(t: Turn, view: LeaseView) -> None:
     lease = t.state.lease
     duration = holder_duration_s(t.state, view)
     if lease.view is None or lease.view.content != view.content:
-        t.lease(seen_at=t.now, expiry_at=t.now + duration, count_restarts=0, read_due_at=None)
-    else:
-        t.lease(expiry_at=max(lease.expiry_at, lease.seen_at + duration))
+        t.lease(seen_at=t.now, expiry_at=t.now + duration, count_restarts=0, count_held=False, read_due_at=None)
+    elif lease.seen_at + duration > lease.expiry_at:
+        t.lease(expiry_at=lease.seen_at + duration)
+    if view.offer is not None and (lease.view is None or lease.view.offer != view.offer):
+        t.lease(offer_seen_at=t.now)
     if view.holder:
         t.lease(free_since=None)
     elif lease.free_since is None:
         t.lease(free_since=t.now)
-    if lease.view is None or (lease.view.holder, lease.view.transitions) != (view.holder, view.transitions):
-        t.set(successor_moved_at=None)
-    if t.state.successor_moved_at is None and view.tenure is not None and view.tenure.moved:
-        t.set(successor_moved_at=t.now)
 
 
 def _adopt_earlier_run(t: Turn, view: LeaseView) -> None:
@@ -138,16 +158,37 @@ def _judge(t: Turn, view: LeaseView) -> None:
 
 
 def on_wrote(t: Turn, event: LeaseWrote) -> None:
-    """The answer to WriteLease."""
+    """The answer to WriteLease, or to AnnotateLease."""
     t.lease(writing=None)
     outcome = event.outcome
-    if isinstance(outcome, Written):
+    if not isinstance(outcome, CallFailed):
+        t.lease(away_since=None)
+    if event.kind in (WriteKind.REQUEST, WriteKind.SHARED):
+        _annotated(t, outcome)
+    elif isinstance(outcome, Written):
         _written(t, event, outcome.view)
     elif isinstance(outcome, Conflict | LeaseAbsent):
         t.lease(unsettled=True, write_due_at=t.now, read_due_at=None)
         t.read()
     else:
         _write_failed(t, event, outcome)
+
+
+def _annotated(t: Turn, outcome: WriteOutcome) -> None:
+    """A word to the holder: said, or to be said again after the next reading."""
+    if isinstance(outcome, Written):
+        t.lease(failing="")
+        observe(t, outcome.view)
+        return
+    t.sharing(marked=None)
+    if isinstance(outcome, CallFailed):
+        if outcome.failure.value != t.state.lease.failing:
+            t.lease(failing=outcome.failure.value)
+            t.note(Reason.LEASE_WRITE_FAILED, f"could not annotate the Lease: {outcome.detail}", warning=True)
+        t.lease(annotate_due_at=t.now + timing.ANNOTATE_AGAIN_S)
+    else:
+        t.preempt(again_at=t.now)
+        t.read()
 
 
 def _written(t: Turn, event: LeaseWrote, view: LeaseView) -> None:
@@ -173,9 +214,10 @@ def _write_failed(t: Turn, event: LeaseWrote, failed: CallFailed) -> None:
     if failed.failure.value != t.state.lease.failing:
         told = f"could not {event.kind} the Lease: {failed.detail}"
         t.note(Reason.LEASE_WRITE_FAILED, told, warning=failed.failure in REFUSED)
+    _away(t)
     t.lease(
         failing=failed.failure.value,
         write_due_at=t.now + timing.RETRY_S,
         read_due_at=t.now + timing.RETRY_S,
-        unsettled=event.kind is not WriteKind.RENEW,
+        unsettled=event.kind not in SENT_AGAIN,
     )

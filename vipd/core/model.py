@@ -66,6 +66,10 @@ class Tenure:
     interval_s: float = 1.0
     moved: bool = False
     """True once EC2 answered OK for this tenure (always true without an ENI)."""
+    vips: tuple[str, ...] = ()
+    """The addresses that the holder bears, as text; empty where it does not tell.  For people: never decided by."""
+    why: str = ""
+    """The ``Reason`` of the take; empty where the holder does not tell.  Likewise."""
 
     @property
     def enis(self) -> frozenset[str]:

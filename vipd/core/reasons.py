@@ -14,6 +14,7 @@ class Phase(enum.StrEnum):
 
     STANDBY = "standby"
     ACTIVE = "active"
+    HOLDING = "holding"
     YIELDING = "yielding"
     FAULT = "fault"
     STOPPED = "stopped"
@@ -46,9 +47,9 @@ class Reason(enum.StrEnum):
     CANNOT_MOVE = "cannot-move"
     REQUESTED = "requested"
     PREEMPTED = "preempted"
-    ENI_REFUSED = "eni-refused"
-    # handing over
+    # handing over, holding, sharing
     API_AWAY = "api-away"
+    IMDS_SILENT = "imds-silent"
     OFFER_NOT_TAKEN = "offer-not-taken"
     SHARED_ENI = "shared-eni"
     CONFLICT = "conflict"
@@ -72,6 +73,7 @@ class Reason(enum.StrEnum):
     MAPPING_STOLEN = "mapping-stolen"
     ENI_MOVED = "eni-moved"
     ENI_RETRY = "eni-retry"
+    ENI_REFUSED = "eni-refused"
     ENI_FULL = "eni-full"
     ENI_NOT_ALLOWED = "eni-not-allowed"
 

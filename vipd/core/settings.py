@@ -24,6 +24,10 @@ class ElectionConfig:
     eni: str = ""
     """The ENI ids of this node that the VIPs go to, sorted and joined by commas; empty: no ENI is managed."""
     grace_s: float = 30.0
+    preempt: bool = False
+    """Ask a holder of lower priority to hand over once this member has been ready for a while."""
+    checks: bool = False
+    """Whether there are health checks: until the first answer this member does not take."""
     ask_fast_s: float = timing.MAPPING_FAST_S
     """How often the mapping is asked for after a take or an EC2 write, until it is confirmed."""
     ask_slow_s: float = timing.MAPPING_SLOW_S

@@ -64,6 +64,33 @@ ENI_REFRESH_S = 3.0
 PLUMB_RETRY_S = 0.3
 PLUMB_ATTEMPTS = 3
 
+OFFER_PATIENCE_S = 2.0
+"""How long an offer stands: a ready standby takes it within a few round trips."""
+OFFER_AGAIN_S = 10.0
+"""A holder that EC2 does not serve offers as often: somebody who can serve may have come."""
+OFFER_PATIENCE_UNBORNE_S = 0.5
+"""Fence lease: the address is off while the offer stands, so it stands shorter."""
+CALL_WAIT_S = 2.0
+"""How long a member that is to let go waits for the answer to its EC2 call, so that it can offer."""
+CANNOT_MOVE_DURATIONS = 2
+"""So many Lease durations without an OK of EC2, and somebody else may try."""
+
+PREEMPT_AFTER_S = 30.0
+PREEMPT_AGAIN_S = 60.0
+OPERATOR_BAR_S = 600.0
+"""An operator's handover bars the member it took the VIP from, from preempting."""
+
+ANNOTATE_AGAIN_S = 5.0
+"""A word to the holder that failed (no permission to patch, an outage) is said again after this pause."""
+
+PROBE_AGAIN_S = 1.0
+CLEAR_FOR_S = 1.0
+"""An unanswered probe says that nobody bears the address now, not for how long."""
+
+DEFEND_S = 1.0
+"""At most one answer (a read of the Lease, an announcement) per second to claims of the VIP by others."""
+CLAIM_NOTE_S = 60.0
+
 HOLD_DOWN_FIRST_S = 30.0
 HOLD_DOWN_MAX_S = 600.0
 

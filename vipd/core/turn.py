@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from vipd.core import timing
-from vipd.core.annotations import OFFER, REQUEST, SHARED, TENURE, render_tenure
-from vipd.core.messages import Changed, Effect, Note, ReadLease, RemoveAddresses, WriteLease
-from vipd.core.model import LeaseDraft, LeaseView, Tenure
+from vipd.core.annotations import OFFER, REQUEST, SHARED, TENURE, render_offer, render_tenure
+from vipd.core.messages import AnnotateLease, Changed, Effect, Note, ReadLease, RemoveAddresses, WriteLease
+from vipd.core.model import Fence, LeaseDraft, LeaseView, Offer, Tenure
 from vipd.core.reasons import Phase, Reason, WriteKind
-from vipd.core.state import NEVER, State
+from vipd.core.state import NEVER, HandoverSide, State, changed
 
 
 class Turn:
@@ -24,19 +23,28 @@ class Turn:
     # ------------------------------------------------------------------------------------ small moves
 
     def set(self, **changes: Any) -> None:
-        self.state = replace(self.state, **changes)
+        self.state = changed(self.state, changes)
 
     def lease(self, **changes: Any) -> None:
-        self.state = replace(self.state, lease=replace(self.state.lease, **changes))
+        self.state = changed(self.state, {"lease": changed(self.state.lease, changes)})
 
     def holder(self, **changes: Any) -> None:
-        self.state = replace(self.state, holder=replace(self.state.holder, **changes))
+        self.state = changed(self.state, {"holder": changed(self.state.holder, changes)})
 
     def address(self, **changes: Any) -> None:
-        self.state = replace(self.state, address=replace(self.state.address, **changes))
+        self.state = changed(self.state, {"address": changed(self.state.address, changes)})
 
     def mapping(self, **changes: Any) -> None:
-        self.state = replace(self.state, mapping=replace(self.state.mapping, **changes))
+        self.state = changed(self.state, {"mapping": changed(self.state.mapping, changes)})
+
+    def handover(self, **changes: Any) -> None:
+        self.state = changed(self.state, {"handover": changed(self.state.handover, changes)})
+
+    def sharing(self, **changes: Any) -> None:
+        self.state = changed(self.state, {"sharing": changed(self.state.sharing, changes)})
+
+    def preempt(self, **changes: Any) -> None:
+        self.state = changed(self.state, {"preempt": changed(self.state.preempt, changes)})
 
     def emit(self, effect: Effect) -> None:
         self.effects.append(effect)
@@ -83,14 +91,24 @@ class Turn:
             )
         )
 
+    def annotate(self, kind: WriteKind, annotations: dict[str, str | None]) -> None:
+        """Tell the holder something; the caller has checked that no write is under way and that there is a Lease."""
+        view = self.state.lease.view
+        assert view is not None
+        self.lease(writing=kind)
+        timeout_s = timing.attempt_timeout_s(self.state.config.duration_s)
+        self.emit(AnnotateLease(kind=kind, base=view, annotations=annotations, timeout_s=timeout_s))
+
     # ------------------------------------------------------------------------------------ losing
 
     def end_right(self) -> None:
         """The right to act is over: from here on no EC2 write, no announcement."""
         self.holder(right_until=NEVER)
-        self.address(announce_due=())
+        self.end_offer()
+        self.address(announce_due=(), claim_at=None)
         self.mapping(
             todo=frozenset(),
+            trying_since=None,
             assign_due_at=None,
             failing=None,
             failing_detail="",
@@ -101,15 +119,20 @@ class Turn:
             ask_due_at=self.now if self.state.config.managed else None,
         )
 
+    def end_offer(self) -> None:
+        """No offer of mine counts any more."""
+        before = self.state.handover
+        self.set(handover=HandoverSide(count=before.count, again_at=before.again_at))
+
     def withdraw(self, reason: Reason) -> None:
         """Take the addresses off the interface."""
         self.address(removing=True, put_due_at=None, announce_due=(), lives_until=NEVER)
         self.emit(RemoveAddresses(reason=reason))
 
-    def start_hold_down(self, *, free_too: bool = False) -> None:
+    def start_hold_down(self) -> None:
         """Bar this member from taking for a while: 30 s after a first fault, doubling to 10 min."""
         faults = self.state.holder.faults + 1
-        self.holder(faults=faults, hold_down_until=self.now + timing.hold_down_s(faults), hold_down_free=free_too)
+        self.holder(faults=faults, hold_down_until=self.now + timing.hold_down_s(faults))
 
 
 def is_mine(state: State, view: LeaseView) -> bool:
@@ -128,29 +151,75 @@ def draft_for(state: State, kind: WriteKind) -> LeaseDraft:
         # client-go's released form: no holder, one second.
         transitions = view.transitions if view else 0
         return LeaseDraft(holder="", duration_s=1, transitions=transitions, acquire_time=None)
-    if kind is WriteKind.RENEW or kind is WriteKind.RECREATE:
+    if kind in (WriteKind.RENEW, WriteKind.RECREATE, WriteKind.OFFER, WriteKind.CANCEL):
         assert view is not None
         transitions, acquired = view.transitions, view.acquire_time
     else:
         transitions, acquired = (view.transitions + 1 if view else 0), None
+    annotations: dict[str, str | None] = {TENURE: render_tenure(_tenure(state, transitions))}
+    if acquired is None:
+        annotations |= {OFFER: None, REQUEST: None, SHARED: None}
+    elif kind is WriteKind.OFFER:
+        annotations |= {OFFER: render_offer(_offer(state, transitions)), REQUEST: None}
+    elif kind is WriteKind.CANCEL:
+        annotations |= {OFFER: None}
+    return LeaseDraft(
+        holder=config.identity,
+        duration_s=duration_s(state),
+        transitions=transitions,
+        acquire_time=acquired,
+        annotations=annotations,
+    )
+
+
+def duration_s(state: State) -> int:
+    """The Lease duration to write: 2 s at least where the address ends with the Lease, in whole seconds."""
+    return max(state.config.duration_s, 2) if state.fence is Fence.LEASE else state.config.duration_s
+
+
+def _tenure(state: State, transitions: int) -> Tenure:
+    config, view = state.config, state.lease.view
     same_tenure = view is not None and state.holder.key == (view.uid, transitions)
-    tenure = Tenure(
+    # "lease" may be said only once the address really ends with the Lease: others rely on it.
+    bounded = same_tenure and address_bounded(state)
+    return Tenure(
         holder=config.identity,
         transitions=transitions,
         incarnation=config.incarnation,
         eni=config.eni,
-        fence=config.fence,
+        fence=state.fence if bounded else config.fence,
         priority=config.priority,
         interval_s=config.interval_s,
         moved=not config.managed or (same_tenure and state.mapping.moved),
+        vips=tuple(str(address) for address in config.addresses),
+        why=_why(state, transitions),
     )
-    annotations: dict[str, str | None] = {TENURE: render_tenure(tenure)}
-    if acquired is None:
-        annotations |= {OFFER: None, REQUEST: None, SHARED: None}
-    return LeaseDraft(
-        holder=config.identity,
-        duration_s=config.duration_s,
+
+
+def _why(state: State, transitions: int) -> str:
+    """Why this tenure began: what its first write said, for as long as it lasts."""
+    view = state.lease.view
+    before = view.tenure if view is not None and view.transitions == transitions else None
+    mine = before is not None and before.holder == state.config.identity
+    return before.why if before is not None and mine and before.why else state.holder.took_why.value
+
+
+def address_bounded(state: State) -> bool:
+    """Whether the kernel removes my addresses before my Lease can have ended."""
+    address, holder = state.address, state.holder
+    if address.putting:
+        return False
+    end = holder.renewed_at + holder.duration_s - timing.FENCE_LEASE_GUARD_S
+    return not address.borne or address.lives_until <= end + 0.001
+
+
+def _offer(state: State, transitions: int) -> Offer:
+    handover = state.handover
+    assert handover.reason is not None
+    return Offer(
+        holder=state.config.identity,
         transitions=transitions,
-        acquire_time=acquired,
-        annotations=annotations,
+        id=handover.id,
+        to=handover.to,
+        why=handover.reason.value,
     )

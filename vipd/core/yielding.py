@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from vipd.core import timing
 from vipd.core.eni import ask_rules, gone_counts_from
+from vipd.core.handover import offer_taken
 from vipd.core.holder import plumb_rules
+from vipd.core.holding import may_hold, may_stay, silent
 from vipd.core.messages import AddressesRemoved, Exit, MappingSeen
 from vipd.core.model import Fence, LeaseView, Mapped
 from vipd.core.reasons import Phase, Reason
@@ -20,14 +22,19 @@ def lose(t: Turn, view: LeaseView) -> None:
     """The Lease does not name this process: the right is void at once; keep answering or withdraw."""
     s = t.state
     why, detail, fenced = _successor(s, view)
+    if s.quiet and why is Reason.OTHER_HOLDER:
+        why = s.handover.reason or why
+        offer_taken(t)
     was_yielding = s.phase is Phase.YIELDING
     if not was_yielding:
         t.end_right()
+    if s.leaving and s.letting_go is None:
+        t.set(letting_go=Reason.STOPPING)
     if fenced:
         if not was_yielding:
-            reason = why if s.phase is Phase.ACTIVE else Reason.LEFT_OVER
-            t.enter(Phase.YIELDING, reason, detail)
-            t.address(put_due_at=t.now if s.phase is Phase.ACTIVE else s.address.put_due_at)
+            served = s.phase in (Phase.ACTIVE, Phase.HOLDING)
+            t.enter(Phase.YIELDING, why if served else Reason.LEFT_OVER, detail)
+            t.address(put_due_at=t.now if served else s.address.put_due_at)
         return
     if s.address.to_withdraw:
         t.withdraw(why)
@@ -36,7 +43,7 @@ def lose(t: Turn, view: LeaseView) -> None:
 
 def _successor(s: State, view: LeaseView) -> tuple[Reason, str, bool]:
     """Who has it now: (reason, words, whether the mapping tells us apart)."""
-    mapping_fences = s.config.fence is Fence.ENI
+    mapping_fences = s.fence is Fence.ENI
     if not view.holder:
         return Reason.LEASE_CLEARED, "the Lease names nobody", mapping_fences
     if view.holder == s.config.identity:
@@ -51,7 +58,12 @@ def _successor(s: State, view: LeaseView) -> tuple[Reason, str, bool]:
 
 
 def yielding_rules(t: Turn) -> None:
-    """When to go on answering, and when to withdraw."""
+    """When to go on answering, and when to withdraw; YIELDING and HOLDING differ in what is known of the Lease."""
+    s = t.state
+    if s.phase is Phase.YIELDING and may_hold(s):
+        t.enter(Phase.HOLDING, Reason.API_AWAY, "the API is away, and the VPC still delivers here")
+    elif s.phase is Phase.HOLDING and not may_stay(s):
+        t.enter(Phase.YIELDING, _why_no_longer(s))
     s = t.state
     if s.address.removing:
         return
@@ -72,6 +84,10 @@ def yielding_rules(t: Turn) -> None:
         return
     plumb_rules(t)
     ask_rules(t)
+
+
+def _why_no_longer(s: State) -> Reason:
+    return Reason.IMDS_SILENT if silent(s) else Reason.MAPPING_GONE
 
 
 def _time_to_withdraw(s: State, now: float) -> Reason | None:
@@ -122,7 +138,7 @@ def on_removed(t: Turn, event: AddressesRemoved) -> None:
     t.address(removing=False, borne=frozenset(), lives_until=t.now)
     if event.failure:
         t.note(t.state.reason, f"could not remove the VIP, its lifetime ends it: {event.failure}", warning=True)
-    if t.state.phase is Phase.YIELDING:
+    if t.state.phase in (Phase.YIELDING, Phase.HOLDING):
         _leave_yielding(t, t.state.reason)
 
 
@@ -135,7 +151,7 @@ def _leave_yielding(t: Turn, reason: Reason) -> None:
         return
     if s.letting_go is not None and t.names_me:
         return
-    if not s.link_up or t.now < s.holder.hold_down_until:
+    if not s.fit or t.now < s.holder.hold_down_until:
         t.enter(Phase.FAULT, reason)
     else:
         t.enter(Phase.STANDBY, reason)

@@ -8,6 +8,7 @@ client-go's leader election writes, in the form the API server insists on, and n
 from __future__ import annotations
 
 import copy
+import ipaddress
 import json
 import math
 import re
@@ -37,8 +38,8 @@ API_VERSION = "coordination.k8s.io/v1"
 INT32_MAX = 2**31 - 1
 """``leaseDurationSeconds`` and ``leaseTransitions`` are int32 on the wire (coordination/v1 types.go)."""
 
-MAX_ANNOTATION_CHARS = 4096
-"""A tenure takes about 200 characters; far longer text is not ours and is not worth parsing."""
+MAX_ANNOTATION_CHARS = 16384
+"""A tenure takes about 250 characters, and 40 more for each further VIP; far longer text is not ours."""
 
 _TIME = re.compile(
     r"(?P<second>[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})"
@@ -124,6 +125,8 @@ def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
         priority=said["prio"],
         interval_s=float(interval),
         moved=said["moved"],
+        vips=_addresses(said.get("vips")),
+        why=said["why"] if _is_name(said.get("why")) else "",
     )
 
 
@@ -167,6 +170,19 @@ def _said(text: object, holder: str, transitions: int) -> Mapping[str, Any] | No
     if not isinstance(said, dict) or said.get("h") != holder:
         return None
     return said if _is_int(said.get("n")) and said["n"] == transitions else None
+
+
+def _addresses(value: object) -> tuple[str, ...]:
+    """IP addresses joined by commas; none where one of them is no address, since nobody decides by them."""
+    if not isinstance(value, str) or not value or "%" in value:
+        return ()
+    texts = tuple(value.split(","))
+    try:
+        for text in texts:
+            ipaddress.ip_address(text)
+    except ValueError:
+        return ()
+    return texts
 
 
 def _is_name(value: object) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REVIEW_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
-LEASE_VERBS = ("get", "watch", "create", "update")
+LEASE_VERBS = ("get", "watch", "create", "update", "patch")
 """What an election needs on its Lease.  ``create`` cannot be granted by name (RBAC, referring to resources)."""
 
 

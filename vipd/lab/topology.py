@@ -44,7 +44,7 @@ START_S = 20.0
 EVERYBODY = "10.99.0.0/24"
 RIGHTS = {
     ("get", "leases"),
-    ("list", "leases"),
+    ("patch", "leases"),
     ("watch", "leases"),
     ("create", "leases"),
     ("update", "leases"),

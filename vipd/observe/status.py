@@ -30,11 +30,13 @@ def status_document(state: State, vips: Sequence[Vip], *, namespace: str, name: 
         "since_s": _since(state.since, now),
         "leaving": state.leaving,
         "priority": config.priority,
-        "fence": config.fence.value,
+        "fence": state.fence.value,
         "eni": config.eni or None,
         "right_ends_in_s": _until(state.holder.right_until, now),
         "hold_down_ends_in_s": _until(state.holder.hold_down_until, now),
         "link": {"up": state.link_up, "detail": state.link_detail},
+        "checks": _checks(state),
+        "handover": _handover(state, now),
         "lease": _lease(state, namespace, name, now),
         "vips": [_vip(state, vip) for vip in vips],
         "mapping": _mapping(state, now),
@@ -55,7 +57,11 @@ def ready(state: State, now: float) -> tuple[bool, str]:
         if not state.mapping.moved:
             return False, "active, EC2 has not yet answered"
         return True, "active"
+    if phase is Phase.HOLDING:
+        return True, "holding: the Kubernetes API is away, and the VPC delivers here"
     if phase is Phase.STANDBY:
+        if state.healthy is None:
+            return False, "the checks have not run yet"
         if not state.lease.known:
             return False, "the Lease could not be read yet"
         silent_s = now - max(state.lease.seen_at, state.lease.read_ok_sent_at, state.started_at)
@@ -63,7 +69,29 @@ def ready(state: State, now: float) -> tuple[bool, str]:
         if held and silent_s > API_SILENCE_FACTOR * state.config.duration_s:
             return False, f"nothing was heard of the Lease for {silent_s:.0f} s"
         return True, "standby"
-    return False, f"{phase.value}: {state.reason.value} {state.link_detail}".rstrip()
+    why = state.link_detail or ("" if state.healthy else state.health_detail)
+    return False, f"{phase.value}: {state.reason.value} {why}".rstrip()
+
+
+def _checks(state: State) -> dict[str, Any] | None:
+    """Null where there are none; ``healthy`` null until they have run."""
+    if not state.config.checks:
+        return None
+    return {"healthy": state.healthy, "detail": state.health_detail}
+
+
+def _handover(state: State, now: float) -> dict[str, Any] | None:
+    """The offer that this holder has made; null where it has not."""
+    handover = state.handover
+    if handover.reason is None:
+        return None
+    return {
+        "id": handover.id,
+        "to": handover.to or None,
+        "reason": handover.reason.value,
+        "detail": handover.detail,
+        "stands_s": None if handover.stands_since is None else _since(handover.stands_since, now),
+    }
 
 
 def _lease(state: State, namespace: str, name: str, now: float) -> dict[str, Any]:

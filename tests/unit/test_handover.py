@@ -1,0 +1,474 @@
+"""Planned handover, HOLDING, checks, preemption, shared ENIs and conflicts, rule by rule."""
+
+from dataclasses import replace
+
+import pytest
+from world import VIP, World
+
+from vipd.core import messages as m
+from vipd.core.annotations import OFFER, REQUEST, render_request
+from vipd.core.model import OPERATOR_PRIORITY, AddressClaim, AssignVerdict, CallFailed, CallFailure, Fence, Request
+from vipd.core.reasons import Phase, WriteKind
+
+
+def settled(*names: str, seconds: float = 15.0, **kwargs) -> World:
+    """A world in which somebody has held the VIP for a while."""
+    return World(*(names or ("a", "b")), **kwargs).run(seconds)
+
+
+def pair(world: World) -> tuple:
+    (active,) = world.active()
+    (other,) = [n for n in world.members if n != active]
+    return world.members[active], world.members[other]
+
+
+def undelivered(world: World, seconds: float) -> list[float]:
+    """Moments of the next ``seconds`` at which a packet would not be answered."""
+    missing: list[float] = []
+    world.on_step.append(lambda: missing.append(world.now) if not world.delivered() else None)
+    world.run(seconds)
+    world.on_step.pop()
+    return missing
+
+
+def reasons(member) -> list[tuple[str, str]]:
+    return [(c.after.value, c.reason.value) for c in member.changes]
+
+
+def request(world: World, *, to: str = "", priority: int = OPERATOR_PRIORITY, id: str = "r1") -> None:
+    """What ``vipd handover`` writes."""
+    view = world.lease.view
+    asked = Request(view.holder, view.transitions, id=id, by="ops", to=to, priority=priority)
+    world.lease.annotate(world.now, view, {REQUEST: render_request(asked)})
+    world._watchers()
+
+
+# ------------------------------------------------------------------------------------------- handover
+
+
+def test_a_requested_handover_moves_the_vip_without_a_lost_packet():
+    world = settled()
+    active, standby = pair(world)
+    request(world)
+    assert undelivered(world, 15) == []
+    assert world.active() == [standby.name]
+    assert reasons(active)[-2:] == [("yielding", "requested"), ("standby", "mapping-gone")]
+    assert reasons(standby)[-1] == ("active", "offered")
+    assert world.mapping == standby.eni
+
+
+def test_an_offer_bears_the_id_of_the_request_and_takes_the_request_away():
+    world = settled()
+    request(world, id="r-7")
+    world.run(0.1)
+    offered = [view for _, view in world.lease.history if view and view.offer]
+    assert {view.offer.id for view in offered} == {"r-7"}
+    assert all(view.request is None for view in offered)
+
+
+def test_an_offer_to_a_named_member_is_taken_by_no_other():
+    world = settled("a", "b", "c")
+    (holder,) = world.active()
+    heir = next(n for n in "cba" if n != holder)
+    request(world, to=heir)
+    world.run(3)
+    assert world.active() == [heir]
+
+
+def test_an_offer_that_nobody_takes_is_cancelled_after_two_seconds_and_the_tenure_goes_on():
+    world = settled("a")
+    alone = world.members["a"]
+    request(world)
+    calls = len(world.writers)
+    assert undelivered(world, 1.9) == []
+    assert alone.state.quiet
+    assert len(world.writers) == calls
+    world.run(1)
+    assert world.active() == ["a"]
+    assert not alone.state.quiet
+    assert world.lease.view.offer is None
+    assert world.lease.view.transitions == 0
+    # Loud again, with one call to make sure.
+    assert len(world.writers) == calls + 1
+
+
+def test_an_offering_holder_writes_no_ec2_and_announces_nothing():
+    world = settled("a")
+    alone = world.members["a"]
+    request(world)
+    world.run(0.05)
+    announced = len(alone.announced)
+    world.map_to("eni-thief")
+    calls = len(world.writers)
+    world.run(1.9)
+    assert alone.state.quiet
+    assert (len(world.writers), len(alone.announced)) == (calls, announced)
+
+
+def test_an_offer_waits_for_the_answer_to_an_ec2_call():
+    world = World("a")
+    world.run(0.2)
+    assert world.members["a"].state.mapping.assigning
+    request(world)
+    world.run(0.1)
+    assert world.lease.view.offer is None
+    world.run(0.2)
+    assert world.lease.view.offer is not None
+
+
+def test_a_cancel_whose_answer_is_lost_leaves_the_holder_quiet_until_one_succeeds():
+    world = settled("a")
+    alone = world.members["a"]
+    request(world)
+    world.run(1.9)
+    world.lost_replies = 1.0
+    world.run(0.3)
+    assert alone.state.quiet
+    world.lost_replies = 0.0
+    world.run(2)
+    assert not alone.state.quiet
+    assert world.active() == ["a"]
+
+
+def test_a_holder_killed_after_its_offer_is_replaced_at_once():
+    world = settled()
+    active, standby = pair(world)
+    request(world)
+    while world.lease.view.offer is None:
+        world.run(0.0005)
+    world.kill(active.name)
+    world.run(0.1)
+    assert world.lease.view.holder == standby.name
+
+
+def test_a_restarted_holder_with_its_own_offer_standing_stays_quiet_and_cancels_it():
+    world = settled("a")
+    request(world)
+    world.run(0.5)
+    world.kill("a")
+    again = world.join("a", left_over=True)
+    world.run(0.5)
+    assert again.state.quiet
+    world.run(3)
+    assert world.active() == ["a"]
+    assert not again.state.quiet
+
+
+def test_a_successor_that_dies_before_it_moves_the_mapping_costs_no_packet():
+    world = settled()
+    active, standby = pair(world)
+    request(world)
+    while world.lease.view.holder != standby.name:
+        world.run(0.001)
+    world.kill(standby.name)
+    assert undelivered(world, 10) == []
+    assert world.active() == [active.name]
+
+
+def test_a_request_to_the_holder_itself_or_of_an_earlier_tenure_is_ignored():
+    world = settled()
+    active, _ = pair(world)
+    request(world, to=active.name)
+    world.run(3)
+    view = world.lease.view
+    old = Request(view.holder, view.transitions - 1, id="old", by="ops", priority=OPERATOR_PRIORITY)
+    world.lease.annotate(world.now, view, {REQUEST: render_request(old)})
+    world._watchers()
+    world.run(3)
+    assert world.active() == [active.name]
+    assert not any(view and view.offer for _, view in world.lease.history)
+
+
+def test_sigterm_in_the_middle_of_a_request_to_somebody_absent_offers_to_anybody():
+    world = settled()
+    active, standby = pair(world)
+    request(world, to="nobody")
+    world.run(1.0)
+    world.tell(active, m.StopAsked())
+    assert undelivered(world, 10) == []
+    assert world.active() == [standby.name]
+    assert active.exit_code == 0
+
+
+def test_fence_lease_takes_the_address_off_before_it_offers_and_nobody_bears_it_twice():
+    world = settled(fence=Fence.LEASE)
+    active, standby = pair(world)
+    both = []
+    world.on_step.append(lambda: both.append(world.now) if world.bears(active) and world.bears(standby) else None)
+    request(world)
+    gaps = undelivered(world, 5)
+    assert both == []
+    assert gaps[-1] - gaps[0] < 0.05
+    assert world.active() == [standby.name]
+
+
+def test_fence_lease_puts_the_address_back_when_nobody_takes_the_offer():
+    world = settled("a", fence=Fence.LEASE)
+    request(world)
+    gaps = undelivered(world, 5)
+    assert 0.4 < gaps[-1] - gaps[0] < 0.7
+    assert world.active() == ["a"]
+    assert world.delivered()
+
+
+# --------------------------------------------------------------------------------------------- checks
+
+
+def test_a_failing_check_hands_over_without_loss_and_bars_for_a_while():
+    world = settled()
+    active, standby = pair(world)
+    world.tell(active, m.HealthSeen(healthy=False, detail="http: 500"))
+    assert undelivered(world, 10) == []
+    assert world.active() == [standby.name]
+    assert active.state.phase is Phase.FAULT
+    world.tell(active, m.HealthSeen(healthy=True))
+    world.run(1)
+    assert active.state.phase is Phase.FAULT
+    world.run(40)
+    assert active.state.phase is Phase.STANDBY
+
+
+def test_a_member_whose_checks_have_not_run_does_not_take_but_renews_what_is_its_own():
+    world = World("a", checks=True).run(5)
+    assert world.active() == []
+    world.tell(world.members["a"], m.HealthSeen(healthy=True))
+    world.run(5)
+    assert world.active() == ["a"]
+    world.kill("a")
+    again = world.join("a", left_over=True)
+    world.run(1)
+    assert again.state.phase is Phase.ACTIVE
+
+
+def test_a_check_that_recovers_before_anybody_takes_the_offer_costs_nothing():
+    world = settled("a")
+    alone = world.members["a"]
+    world.tell(alone, m.HealthSeen(healthy=False, detail="tcp: refused"))
+    world.run(0.5)
+    world.tell(alone, m.HealthSeen(healthy=True))
+    world.run(1)
+    assert world.active() == ["a"]
+    assert world.lease.view.offer is None
+    assert world.lease.view.transitions == 0
+
+
+def test_with_no_other_member_a_failing_check_releases_and_the_address_is_answered_on():
+    world = settled("a")
+    world.tell(world.members["a"], m.HealthSeen(healthy=False, detail="tcp: refused"))
+    assert undelivered(world, 30) == []
+    assert world.lease.view.holder == ""
+    world.tell(world.members["a"], m.HealthSeen(healthy=True))
+    world.run(10)
+    assert world.active() == ["a"]
+
+
+# -------------------------------------------------------------------------------------------- HOLDING
+
+
+def test_an_outage_of_the_api_for_a_minute_changes_nothing_but_the_state():
+    world = settled("a", "b", "c")
+    (holder,) = world.active()
+    for member in world.members.values():
+        member.api = False
+    assert undelivered(world, 60) == []
+    assert world.members[holder].state.phase is Phase.HOLDING
+    calls = len(world.writers)
+    for member in world.members.values():
+        member.api = True
+    assert undelivered(world, 20) == []
+    assert world.active() == [holder]
+    assert world.lease.view.holder == holder
+    assert len(world.writers) == calls
+    assert world.lease.view.transitions == 0
+
+
+def test_a_node_lost_during_an_outage_is_replaced_one_duration_after_the_api_is_back():
+    world = settled()
+    active, standby = pair(world)
+    for member in world.members.values():
+        member.api = False
+    world.run(30)
+    world.kill(active.name)
+    world.run(10)
+    standby.api = True
+    world.run(3.0 + 1.0)
+    assert world.active() == [standby.name]
+
+
+def test_a_holder_restarted_during_an_outage_goes_on_answering():
+    world = settled("a")
+    world.members["a"].api = False
+    world.run(10)
+    world.kill("a")
+    again = world.join("a", left_over=True)
+    again.api = False
+    world.tell(again, m.LeaseWatched(CallFailed(CallFailure.TIMEOUT, "away")))
+    assert undelivered(world, 40) == []
+    assert again.state.phase is Phase.HOLDING
+    again.api = True
+    world._watchers()
+    world.run(5)
+    assert world.active() == ["a"]
+
+
+def test_a_holding_member_writes_no_ec2_and_withdraws_when_the_mapping_has_left():
+    world = settled("a")
+    alone = world.members["a"]
+    alone.api = False
+    world.run(5)
+    calls = len(world.writers)
+    world.map_to("eni-thief")
+    world.run(20)
+    assert len(world.writers) == calls
+    assert not world.bears(alone)
+
+
+def test_imds_that_is_silent_changes_nothing():
+    world = settled()
+    active, standby = pair(world)
+    for member in world.members.values():
+        member.imds = False
+    assert undelivered(world, 60) == []
+    assert world.active() == [active.name]
+    request(world)
+    assert undelivered(world, 20) == []
+    assert world.active() == [standby.name]
+
+
+# ----------------------------------------------------------------------------------------- preemption
+
+
+def test_a_member_of_higher_priority_takes_over_by_request_after_thirty_seconds():
+    world = settled("a")
+    better = world.join("b", priority=200, preempt=True)
+    world.run(29)
+    assert world.active() == ["a"]
+    assert undelivered(world, 5) == []
+    assert world.active() == ["b"]
+    assert reasons(better)[-1] == ("active", "offered")
+
+
+def test_equal_priority_and_no_wish_to_preempt_leave_the_holder_alone():
+    world = settled("a")
+    world.join("b", priority=100, preempt=True)
+    world.join("c", priority=200)
+    world.run(60)
+    assert world.active() == ["a"]
+    assert not any(view and view.request for _, view in world.lease.history)
+
+
+def test_an_operators_handover_bars_the_old_holder_from_preempting_for_ten_minutes():
+    world = settled("a", priority=200, preempt=True)
+    world.join("b", priority=100)
+    world.run(1)
+    request(world)
+    world.run(300)
+    assert world.active() == ["b"]
+    world.run(400)
+    assert world.active() == ["a"]
+
+
+# --------------------------------------------------------------------------------------- shared ENIs
+
+
+def test_a_candidate_on_the_same_eni_makes_the_holder_say_fence_lease_and_never_two_bear_it():
+    world = settled("a")
+    other = world.join("c", eni="eni-a")
+    first = world.members["a"]
+    both = []
+    world.on_step.append(lambda: both.append(world.now) if world.bears(first) and world.bears(other) else None)
+    world.run(3)
+    assert world.lease.view.tenure.fence is Fence.LEASE
+    request(world)
+    world.run(5)
+    assert world.active() == ["c"]
+    world.run(5)
+    world.kill("c")
+    world.run(10)
+    assert world.active() == ["a"]
+    assert both == []
+
+
+def test_a_lease_of_one_second_is_written_as_two_where_an_eni_is_shared():
+    world = settled("a", duration_s=1, interval_s=0.3)
+    world.join("c", eni="eni-a")
+    world.run(5)
+    assert world.lease.view.duration_s == 2
+    assert world.lease.view.tenure.fence is Fence.LEASE
+    assert world.delivered()
+
+
+def test_a_holder_that_died_unaware_of_a_candidate_on_its_eni_is_replaced_once_nobody_answers():
+    world = settled("a")
+    first = world.members["a"]
+    first.api = False
+    other = world.join("c", eni="eni-a")
+    world.run(0.05)
+    world.kill("a")
+    both = []
+    world.on_step.append(lambda: both.append(world.now) if world.bears(first) and world.bears(other) else None)
+    world.run(20)
+    assert world.active() == ["c"]
+    assert both == []
+
+
+# ------------------------------------------------------------------------------- conflicts, cannot move
+
+
+def test_a_claim_by_another_mac_is_answered_once_a_second_by_a_read_and_an_announcement():
+    world = settled("a")
+    alone = world.members["a"]
+    announced = len(alone.announced)
+    for _ in range(100):
+        world.tell(alone, m.ClaimSeen(AddressClaim(VIP, "net1", "02:00:00:00:66:66")))
+        world.run(0.05)
+    assert 4 <= len(alone.announced) - announced <= 6
+    assert len([n for n in alone.notes if n.reason.value == "conflict"]) == 1
+    assert world.active() == ["a"]
+
+
+def test_a_claim_that_turns_out_to_be_the_new_holders_makes_the_old_one_yield():
+    world = settled()
+    active, standby = pair(world)
+    view = world.lease.view
+    tenure = replace(view.tenure, holder=standby.name, transitions=view.transitions + 1, eni=standby.eni)
+    taken = replace(view, holder=standby.name, transitions=view.transitions + 1, tenure=tenure, renew_time=None)
+    world.lease.put(world.now, taken)
+    world.tell(active, m.ClaimSeen(AddressClaim(VIP, "net1", "02:00:00:00:66:66")))
+    world.run(0.05)
+    assert reasons(active)[-1] == ("yielding", "other-holder")
+
+
+def test_a_holder_that_ec2_does_not_serve_offers_after_two_durations_and_a_better_one_takes():
+    world = settled()
+    active, standby = pair(world)
+    standby.ec2 = AssignVerdict.RETRY
+    world.kill(active.name)
+    world.run(6)
+    assert world.active() == [standby.name]
+    world.join("c")
+    world.run(8)
+    assert world.active() == ["c"]
+    assert world.mapping == "eni-c"
+
+
+def test_a_refusal_never_makes_a_holder_offer_while_the_mapping_is_here():
+    world = settled("a")
+    alone = world.members["a"]
+    alone.ec2 = AssignVerdict.NEVER
+    world.kill("a")
+    again = world.join("a", left_over=True)
+    again.ec2 = AssignVerdict.NEVER
+    world.run(60)
+    assert world.active() == ["a"]
+    assert not any(view and view.offer for _, view in world.lease.history)
+
+
+@pytest.mark.parametrize("kind", [WriteKind.OFFER, WriteKind.CANCEL])
+def test_every_lease_that_was_written_keeps_foreign_annotations(kind):
+    world = settled("a")
+    world.lease.view.raw["other.io/note"] = "kept"
+    request(world)
+    world.run(1.0 if kind is WriteKind.OFFER else 4.0)
+    assert (OFFER in world.lease.view.raw) is (kind is WriteKind.OFFER)
+    assert world.lease.view.raw["other.io/note"] == "kept"

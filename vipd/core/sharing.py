@@ -1,0 +1,58 @@
+"""A candidate on the holder's own ENI: there the mapping tells nobody apart.
+
+It tells the holder (annotation ``vipd.io/shared``), which then lets its address end with its Lease and says so
+(``fence: lease``).  Until that is said, the address may outlive the Lease: the candidate takes no offer, and takes
+an ended Lease only when nobody answers for the VIPs on the link.
+"""
+
+from __future__ import annotations
+
+from vipd.core import timing
+from vipd.core.annotations import SHARED, render_shared
+from vipd.core.messages import ProbeAddresses, Probed
+from vipd.core.model import Fence, LeaseView
+from vipd.core.reasons import WriteKind
+from vipd.core.state import State
+from vipd.core.turn import Turn
+
+PROBE_LEAD_S = 0.6
+"""A probe takes 0.4 s; it is sent early enough to be answered at the expiry."""
+
+
+def same_eni(s: State, view: LeaseView) -> bool:
+    """Whether the holder's VIPs go to an ENI of mine."""
+    return view.tenure is not None and bool(view.tenure.enis & s.config.enis)
+
+
+def sharing_rules(t: Turn) -> None:
+    """Tell the holder once for each tenure; ask the link when the Lease is about to be free."""
+    s = t.state
+    view = s.lease.view
+    if view is not None and not s.lease.absent and same_eni(s, view) and view.tenure is not None:
+        key = (view.uid, view.transitions)
+        told = s.sharing.marked == key or bool(view.shared_eni) or view.tenure.fence is Fence.LEASE
+        if not told and s.lease.writing is None and t.now >= s.lease.annotate_due_at:
+            t.sharing(marked=key)
+            t.annotate(WriteKind.SHARED, {SHARED: render_shared(view.holder, view.transitions, s.config.eni)})
+    if must_probe(t.state, t.now) and t.now >= probe_from(s) and not s.sharing.probing:
+        t.sharing(probing=True)
+        t.emit(ProbeAddresses())
+
+
+def must_probe(s: State, now: float) -> bool:
+    """Whether the last owner may still bear the address on my ENI, unseen by any mapping."""
+    risky = bool(s.lease.last_enis & s.config.enis) and s.lease.last_fence is Fence.ENI
+    return risky and s.config.managed and now >= s.sharing.clear_until
+
+
+def probe_from(s: State) -> float:
+    """When asking the link makes sense: shortly before the Lease may be taken."""
+    at = s.lease.free_since if s.lease.free_since is not None else s.lease.expiry_at - PROBE_LEAD_S
+    return max(at, s.sharing.probe_due_at)
+
+
+def on_probed(t: Turn, event: Probed) -> None:
+    """Nobody answered: for a moment the address is known to be unborne."""
+    t.sharing(probing=False, probe_due_at=t.now + timing.PROBE_AGAIN_S)
+    if not event.answered:
+        t.sharing(clear_until=t.now + timing.CLEAR_FOR_S)
