@@ -26,10 +26,10 @@ def on_read(t: Turn, event: LeaseRead) -> None:
     t.lease(read_sent_at=None)
     outcome = event.outcome
     if isinstance(outcome, CallFailed):
-        _away(t)
+        _away(t, outcome.detail)
         read_failed(t)
         return
-    t.lease(away_since=None)
+    _back(t)
     if event.sent_at < t.state.lease.wrote_at:
         # Sent before my own write was answered: it may tell of the time before it.
         t.read()
@@ -47,19 +47,31 @@ def on_read(t: Turn, event: LeaseRead) -> None:
     observe(t, outcome, read_sent_at=event.sent_at)
 
 
-def _away(t: Turn) -> None:
+def _away(t: Turn, detail: str = "") -> None:
     """The API answered nothing that can be used; IMDS is asked at once whether the VPC still delivers here."""
-    if t.state.lease.away_since is None:
-        t.lease(away_since=t.now)
-        if t.state.config.managed and t.state.address.borne:
-            t.mapping(ask_due_at=t.now)
+    if t.state.lease.away_since is not None:
+        return
+    t.lease(away_since=t.now)
+    if detail:
+        t.note(Reason.API_AWAY, f"could not read the Lease: {detail}")
+    if t.state.config.managed and t.state.address.borne:
+        t.mapping(ask_due_at=t.now)
+
+
+def _back(t: Turn) -> None:
+    """The API answers."""
+    since = t.state.lease.away_since
+    if since is not None:
+        t.lease(away_since=None)
+        t.note(Reason.API_BACK, f"the Kubernetes API answers again, after {t.now - since:.1f} s")
 
 
 def on_watched(t: Turn, event: LeaseWatched) -> None:
     """What the watch delivered."""
     outcome = event.outcome
     if isinstance(outcome, LeaseView):
-        t.lease(reads_ahead_of_watch=0, away_since=None)
+        _back(t)
+        t.lease(reads_ahead_of_watch=0)
         observe(t, outcome)
     elif isinstance(outcome, LeaseAbsent):
         # A deletion bears no version to compare with: only a read settles whether it is still the case.
@@ -69,7 +81,7 @@ def on_watched(t: Turn, event: LeaseWatched) -> None:
             _absent(t)
     elif not t.state.lease.known:
         # Just started, and nothing to be had: an address that an earlier run left is held while IMDS says so.
-        _away(t)
+        _away(t, outcome.detail)
 
 
 def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> None:
@@ -162,7 +174,7 @@ def on_wrote(t: Turn, event: LeaseWrote) -> None:
     t.lease(writing=None)
     outcome = event.outcome
     if not isinstance(outcome, CallFailed):
-        t.lease(away_since=None)
+        _back(t)
     if event.kind in (WriteKind.REQUEST, WriteKind.SHARED):
         _annotated(t, outcome)
     elif isinstance(outcome, Written):

@@ -49,6 +49,7 @@ class Reason(enum.StrEnum):
     PREEMPTED = "preempted"
     # handing over, holding, sharing
     API_AWAY = "api-away"
+    API_BACK = "api-back"
     IMDS_SILENT = "imds-silent"
     OFFER_NOT_TAKEN = "offer-not-taken"
     SHARED_ENI = "shared-eni"
