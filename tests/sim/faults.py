@@ -65,7 +65,7 @@ class Faults:
                 if process.loop.life is Life.FROZEN:
                     self._thaw(member, process)
                 process.leases.stream.wire_came_back()
-            if process is None or process.agent.state.leaving:
+            if process is None or process.told_to_stop:
                 world.kill(member)
                 member.start()
 
@@ -85,17 +85,18 @@ class Faults:
 
     def _stop(self, member: Member, fault: Fault) -> None:
         process = member.running
-        if process is None or process.agent.state.leaving:
+        if process is None or process.told_to_stop:
             return
         if self._world.lossless and not self._somebody_else_ready(member):
             return
+        process.told_to_stop = True
         process.agent.stop()
         self._world.invariants.stop_asked(process)
         self._world.timeline.after(fault.lasts_s + process.config.grace_s, self._come_back, member)
 
     def _come_back(self, member: Member) -> None:
         process = member.running
-        if self._over or process is not None and not process.agent.state.leaving:
+        if self._over or process is not None and not process.told_to_stop:
             return
         self._world.kill(member)
         member.start()
@@ -106,7 +107,7 @@ class Faults:
             if other is member or process is None:
                 continue
             state = process.agent.state
-            if state.leaving or not state.lease.known or state.phase not in (Phase.STANDBY, Phase.ACTIVE):
+            if process.told_to_stop or not state.lease.known or state.phase not in (Phase.STANDBY, Phase.ACTIVE):
                 continue
             return True
         return False

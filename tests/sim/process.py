@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vipd.agent.agent import Agent
 from vipd.agent.hands import Hands
-from vipd.core.messages import Changed, Note
+from vipd.core.messages import Changed, Effect, Note, ProbeAddresses, Probed
 from vipd.core.model import AddressClaim, Eni, Fence, LinkState, Vip
 from vipd.core.reasons import Phase
 from vipd.core.settings import ElectionConfig
@@ -66,7 +66,7 @@ class SimClaims:
         while True:
             yield await self._queue.get()
 
-    async def anybody(self, vip: Vip, link: LinkState) -> bool:
+    async def anybody(self, vip: Vip, link: LinkState | None) -> bool:
         await asyncio.sleep(0.01)
         if self._process.world.answers_beside(self._process.member, vip.address):
             return True
@@ -75,6 +75,22 @@ class SimClaims:
 
     def heard(self, claim: AddressClaim) -> None:
         self._queue.put_nowait(claim)
+
+
+class SimAgent(Agent):
+    """The production agent, and the effects that it does not yet carry out."""
+
+    claims: SimClaims
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, ProbeAddresses):
+            asyncio.get_running_loop().create_task(self._probe())
+        else:
+            super()._carry_out(effect)
+
+    async def _probe(self) -> None:
+        answers = [await self.claims.anybody(vip, None) for vip in self._hands.vips]
+        self._events.put_nowait(Probed(answered=any(answers)))
 
 
 class Member:
@@ -174,8 +190,10 @@ class Process:
         self.true_right = float("-inf")
         """When the right to act ends on this process's clock, by the rule, from what really was sent and answered."""
         self.leave_by = float("inf")
+        self.told_to_stop = False
         self.exit_code: int | None = None
-        self.agent = Agent(self.config, self._hands(setting), self)
+        self.agent = SimAgent(self.config, self._hands(setting), self)
+        self.agent.claims = self.claims
         self.fresh_after_stop = False
         """Thawed after its clock stood still, and has not looked yet."""
 
