@@ -36,9 +36,10 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
         t.lease(last_fence=Fence.LEASE)
         t.end_offer()
         new_tenure(t)
-        adopt_offer(t)
     elif kind is WriteKind.CANCEL:
         cancelled(t)
+    # Also within one tenure: the right may have ended while the offer was on its way.
+    adopt_offer(t)
     if view.tenure is not None and view.tenure.moved != t.state.mapping.moved:
         t.lease(write_due_at=t.now)
     if s.phase is not Phase.ACTIVE:
