@@ -25,7 +25,7 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
     if s.letting_go is not None:
         t.lease(write_due_at=t.now)
         return
-    if until <= t.now:
+    if until <= t.now or sent_at < s.holder.jumped_at:
         t.lease(write_due_at=t.now)
         return
     t.holder(right_until=until, renewed_at=sent_at, duration_s=view.duration_s)
