@@ -112,11 +112,13 @@ class Vpc:
                 latency = rng.uniform(0.5, noise.late_s)
             self.open_writes += writes
             silent = draw < noise.lost + noise.throttled + noise.unanswered
-            self._timeline.after(latency, self._apply, operation, work, answer, silent, writes)
+            self._timeline.after(latency, self._apply, process, work, answer, silent, writes)
+            if writes:
+                process.member.slowest_call_s = max(process.member.slowest_call_s, latency)
             if silent or latency >= READ_TIMEOUT_S:
                 answer.never()
 
-    def _apply(self, operation: str, work: Callable[[], Any], answer: Answer, silent: bool, writes: bool) -> None:
+    def _apply(self, process: Process, work: Callable[[], Any], answer: Answer, silent: bool, writes: bool) -> None:
         self.open_writes -= writes
         outcome = work()
         if not silent:

@@ -144,6 +144,7 @@ class Faults:
         if process is None or process.loop.life is not Life.RUNS:
             return
         process.loop.freeze(timers_stop=timers_stop)
+        process.freezes += 1
         member.machine_stopped_at = self._world.timeline.now if timers_stop else None
         member.clock_stopped = clock
         self._later(fault, self._thaw, member, process)

@@ -21,11 +21,13 @@ class NodeImds:
         self._timeline = timeline
         self._vpc = vpc
         self.lag_s = 0.0
+        self.worst_lag_s = 0.0
         self.silent = False
         self._shown_at = 0.0
 
     def shows(self, address: Address) -> str | None:
         """The ENI that IMDS shows the address on; only this node's own can be told."""
+        self.worst_lag_s = max(self.worst_lag_s, self.lag_s)
         self._shown_at = max(self._shown_at, self._timeline.now - self.lag_s)
         return self._vpc.owner_at(address, self._shown_at)
 

@@ -151,23 +151,31 @@ class Invariants:
     # ----------------------------------------------------------------------------------- the address
 
     def putting(self, process: Process, vip: Vip, valid_s: int) -> None:
-        """An address is added or refreshed: nobody else bears it where the mapping does not tell them apart."""
+        """An address is added or refreshed: nobody else bears it where the mapping does not tell them apart.
+
+        Looked at a moment later: an addition that stalled past the end of the right is undone at once, since
+        nobody can look at the clock and send in one step.
+        """
+        if self._others_bear(process, vip):
+            slow_s = max(member.kernel.slow_s for member in self._world.members)
+            self._world.timeline.after(0.002 + 1.1 * slow_s, self._both_bear, process, vip)
+
+    def _others_bear(self, process: Process, vip: Vip) -> list[Member]:
+        member = process.member
+        fence = self._world.setting.fence
+        others = [m for m in self._world.members if m is not member and m.kernel.bears(vip.address)]
+        return [m for m in others if fence is Fence.LEASE or m.eni_id == member.eni_id]
+
+    def _both_bear(self, process: Process, vip: Vip) -> None:
         world, member = self._world, process.member
-        if world.setting.fence is Fence.ENI:
-            others = [m for m in world.members if m is not member and m.eni_id == member.eni_id]
-        else:
-            others = [m for m in world.members if m is not member]
-        now = world.timeline.now
-        for other in others:
-            if not other.kernel.bears(vip.address):
-                continue
+        if self._forgotten() or not member.kernel.bears(vip.address):
+            return
+        for other in self._others_bear(process, vip):
             if self._stood_still(other) or self._stood_still(member):
                 # Kernel lifetimes stood still with the machine; vipd withdraws as soon as it runs.
                 continue
-            if self._forgotten():
-                continue
             what = "two bearers of one ENI" if world.setting.fence is Fence.ENI else "two bearers"
-            left = other.kernel.ends[vip.address] - now
+            left = other.kernel.ends[vip.address] - world.timeline.now
             world.violate(what, f"{process.incarnation} adds it, {other.name} has it for {left:.2f} s more")
 
     def removing(self, process: Process, vip: Vip) -> None:
@@ -182,21 +190,22 @@ class Invariants:
         if state.fence is Fence.LEASE:
             # It shares its ENI with a candidate: there the address ends with the right.
             return
-        if reason in MAY_WITHDRAW or world.setting.ec2_noise.late_s > T_LAG_S:
-            # Calls of EC2 that land after T_lag are beyond what the rules promise (they are repaired, not prevented).
+        if reason in MAY_WITHDRAW or member.slowest_call_s + member.imds.worst_lag_s > T_LAG_S:
+            # A call that IMDS does not show within T_lag is beyond what the rules promise: it is repaired afterwards.
             return
         world.violate("withdrawn while the VPC delivers here", f"{process.incarnation} ({reason})")
 
     # ---------------------------------------------------------------------------------------- leaving
 
     def stop_asked(self, process: Process) -> None:
-        process.leave_by = process.clock.now() + process.config.grace_s
-        self._world.timeline.after(process.config.grace_s / process.loop.rate + 0.01, self._left, process)
+        if process.loop.life is Life.RUNS:
+            after = process.config.grace_s / process.loop.rate + 0.01
+            self._world.timeline.after(after, self._left, process, process.freezes)
 
-    def _left(self, process: Process) -> None:
+    def _left(self, process: Process, freezes: int) -> None:
         if process.loop.life is Life.DEAD or process.exit_code is not None:
             return
-        if process.loop.life is Life.FROZEN or process.clock.now() < process.leave_by or process.loop.lost:
+        if process.freezes != freezes:
             # It stood still meanwhile; then SIGKILL ends it, which is another schedule.
             return
         self._world.violate("a leaving member does not leave", f"{process.incarnation} ({process.phase})")
@@ -207,7 +216,7 @@ class Invariants:
         if process.exit_code != 0:
             world.violate("a process ends with an error", f"{process.incarnation}: exit {process.exit_code}")
         # A machine that was suspended keeps an address longer than its clock says: kernel lifetimes stood still.
-        excused = member.kernel.refusing or process.loop.lost > 0
+        excused = member.kernel.refusing or member.kernel.slow_s or process.loop.lost > 0
         if any(member.kernel.bears(a) for a in process.config.addresses) and not excused:
             world.violate("a member leaves its address behind", process.incarnation)
 

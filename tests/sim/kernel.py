@@ -23,8 +23,10 @@ REMOVAL_LATE_S = 0.4
 class PodKernel:
     """What is on the interface, whoever put it there."""
 
-    def __init__(self, timeline: Timeline, rng: random.Random, link: LinkState) -> None:
+    def __init__(self, timeline: Timeline, rng: random.Random, link: LinkState, *, rate: float) -> None:
+        """``rate``: seconds of this machine's clock in one second of the world."""
         self._timeline = timeline
+        self._rate = rate
         self._rng = rng
         self.link_state = link
         self.ends: dict[Address, float] = {}
@@ -42,7 +44,7 @@ class PodKernel:
         return address in self.ends
 
     def put(self, vip: Vip, valid_s: int) -> None:
-        end = self._timeline.now + valid_s + REMOVAL_LATE_S * self._rng.random()
+        end = self._timeline.now + (valid_s + REMOVAL_LATE_S * self._rng.random()) / self._rate
         fresh = vip.address not in self.ends
         self.ends[vip.address] = end
         self._vips[vip.address] = vip

@@ -108,7 +108,7 @@ class Member:
         """Members of one segment hear each other's ARP."""
         self.rate = setting.rates[index]
         self.rng = rng
-        self.kernel = PodKernel(world.timeline, rng, LinkState(INTERFACE, 2, True, self.mac))
+        self.kernel = PodKernel(world.timeline, rng, LinkState(INTERFACE, 2, True, self.mac), rate=self.rate)
         self.clock = MachineClock(
             world.timeline, rate=self.rate, booted_s=1000.0 * (index + 1), wall_offset_s=rng.uniform(-2.0, 2.0)
         )
@@ -118,6 +118,8 @@ class Member:
         self.process: Process | None = None
         self.runs = 0
         self.priority = setting.priorities[index]
+        self.slowest_call_s = 0.0
+        """The longest that an EC2 call of this member took to be applied."""
         self.stood_still_until = -1.0
         """When this machine was last started again after its clocks had stood still."""
         self.machine_stopped_at: float | None = None
@@ -189,8 +191,8 @@ class Process:
         self.claims = SimClaims(self)
         self.true_right = float("-inf")
         """When the right to act ends on this process's clock, by the rule, from what really was sent and answered."""
-        self.leave_by = float("inf")
         self.told_to_stop = False
+        self.freezes = 0
         self.exit_code: int | None = None
         self.agent = SimAgent(self.config, self._hands(setting), self)
         self.agent.claims = self.claims
