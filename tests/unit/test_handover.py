@@ -154,6 +154,25 @@ def test_a_restarted_holder_with_its_own_offer_standing_stays_quiet_and_cancels_
     assert not again.state.quiet
 
 
+def test_an_offer_that_outlives_an_outage_of_the_api_keeps_the_holder_quiet_until_it_is_cancelled():
+    world = settled("a")
+    alone = world.members["a"]
+    request(world)
+    world.run(1.0)
+    alone.api = False
+    world.run(6)
+    assert alone.state.phase is Phase.HOLDING
+    alone.api = True
+    loud_under_offer = []
+    world.on_step.append(
+        lambda: loud_under_offer.append(world.now) if world.lease.view.offer and world.loud() else None
+    )
+    world.run(5)
+    assert loud_under_offer == []
+    assert world.active() == ["a"]
+    assert world.lease.view.offer is None
+
+
 def test_a_successor_that_dies_before_it_moves_the_mapping_costs_no_packet():
     world = settled()
     active, standby = pair(world)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from vipd.core import timing
 from vipd.core.eni import cannot_move
-from vipd.core.model import Fence
+from vipd.core.model import Fence, LeaseView
 from vipd.core.reasons import Phase, Reason, WriteKind
 from vipd.core.state import State
 from vipd.core.turn import Turn
@@ -210,14 +210,16 @@ FAULTS = frozenset({Reason.LINK_DOWN, Reason.CHECK_FAILED, Reason.CANNOT_PLUMB, 
 """Reasons after which this member is not to take the Lease back for a while."""
 
 
-def adopt_offer(t: Turn) -> None:
-    """A restarted holder finds its own offer standing: stay quiet until it is taken or cancelled."""
-    view = t.state.lease.view
-    if view is None or view.offer is None or t.state.quiet:
+def adopt_offer(t: Turn, view: LeaseView) -> None:
+    """An offer that I no longer know of stands in my Lease: stay quiet until it is taken or cancelled.
+
+    It was made by an earlier run, or before an outage of the API ended the right to act.
+    """
+    if view.offer is None or t.state.quiet:
         return
     t.handover(
         reason=Reason.OWN_EARLIER_RUN,
-        detail="an offer of an earlier run",
+        detail="an earlier offer stands",
         id=view.offer.id,
         to=view.offer.to,
         stays=True,

@@ -38,8 +38,7 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
         new_tenure(t)
     elif kind is WriteKind.CANCEL:
         cancelled(t)
-    # Also within one tenure: the right may have ended while the offer was on its way.
-    adopt_offer(t)
+    adopt_offer(t, view)
     if view.tenure is not None and view.tenure.moved != t.state.mapping.moved:
         t.lease(write_due_at=t.now)
     if s.phase is not Phase.ACTIVE:
