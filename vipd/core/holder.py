@@ -25,7 +25,7 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
     if s.letting_go is not None:
         t.lease(write_due_at=t.now)
         return
-    if until <= t.now:
+    if until <= t.now or sent_at < s.holder.jumped_at:
         t.lease(write_due_at=t.now)
         return
     t.holder(right_until=until, renewed_at=sent_at, duration_s=view.duration_s)
@@ -111,7 +111,11 @@ def plumb_rules(t: Turn) -> None:
         lives_until=t.now + valid,
         put_due_at=_next_put(t, renewed_at),
     )
-    not_after = s.holder.right_until if s.fence is Fence.LEASE else None
+    not_after = None
+    if s.fence is Fence.LEASE:
+        # An addition that stalls on its way would let the address outlive the Lease by as long.
+        in_time = timing.address_ends_at(renewed_at, s.holder.duration_s) - valid + timing.PUT_STALL_S
+        not_after = min(s.holder.right_until, in_time)
     t.emit(PutAddresses(valid_s=valid, not_after=not_after))
 
 
@@ -119,7 +123,7 @@ def _next_put(t: Turn, renewed_at: float) -> float | None:
     if t.state.fence is Fence.ENI:
         return t.now + timing.ENI_REFRESH_S
     # Whole seconds are lost to rounding down: 2 s and 1 s before the end nothing is.
-    end = renewed_at + t.state.holder.duration_s - timing.FENCE_LEASE_GUARD_S
+    end = timing.address_ends_at(renewed_at, t.state.holder.duration_s)
     due = [end - left - 0.01 for left in (2, 1) if end - left - 0.01 > t.now]
     return min(due) if due else None
 
