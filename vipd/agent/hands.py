@@ -173,7 +173,7 @@ class Hands:
         self._post(AddressesPut(borne=frozenset(borne), failure="; ".join(failures)))
 
     async def _still_there(self, vip: Vip) -> bool:
-        """Whether a refresh failed and left what was there: it answers until its lifetime ends, and is to be removed."""
+        """Whether a refresh failed and left what was there: it answers until its lifetime ends; it is to be removed."""
         try:
             there = await self.kernel.borne()
         except LinkError:
