@@ -315,6 +315,6 @@ def _teller(settings: SidecarSettings, client: ApiClient, metrics: Metrics) -> T
         me = NodeRef(name=pod.node)
     return Teller(
         metrics=metrics,
-        labels=MemberLabels(client, me=me, lease=settings.lease) if me else None,
+        labels=MemberLabels(client, me=me, lease=settings.lease, identity=settings.identity) if me else None,
         events=EventWriter(client, about=about, instance=settings.identity),
     )
