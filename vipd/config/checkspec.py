@@ -26,7 +26,7 @@ class HttpSpec:
     """``http://HOST:PORT/PATH`` or ``https://...``: healthy where the answer is 200 to 399."""
 
     url: str
-    """As it was given, and as it is sent: what must be percent-encoded is."""
+    """As it was given; what must be percent-encoded is."""
     host: str
     """A name or an IP address, without brackets."""
 
