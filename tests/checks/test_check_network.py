@@ -20,6 +20,7 @@ from vipd.checks.make import make_checks
 from vipd.checks.tcp import TcpCheck
 from vipd.config.checkspec import check_spec
 from vipd.core.ports import HealthCheck
+from vipd.lab.sandbox import in_sandbox
 
 
 def check(spec: str, *, timeout_s: float = PATIENCE_S) -> HealthCheck:
@@ -263,6 +264,10 @@ async def test_an_attempt_that_is_cancelled_ends_at_once() -> None:
 @pytest.fixture
 def only_port() -> Iterator[int]:
     """A port where nothing listens, and the only one that the kernel can choose as the source of a connection."""
+    if not in_sandbox():
+        pytest.skip(
+            "changes a setting of its network namespace, which must not be the machine's: run it in the sandbox"
+        )
     port_range, port = Path("/proc/sys/net/ipv4/ip_local_port_range"), closed_port()
     before = port_range.read_text()
     port_range.write_text(f"{port} {port}")
