@@ -279,7 +279,7 @@ async def test_annotating_leaves_the_spec_alone(tmp_path: Path) -> None:
 async def test_all_leases_of_all_namespaces_are_listed(tmp_path: Path) -> None:
     body = {"kind": "LeaseList", "items": [lease(1), lease(2, uid="u2", name="other"), "garbage"]}
     async with serving(lambda r: r.answer(200, body), tmp_path) as (server, client):
-        views = await list_leases(client, namespace=None, timeout_s=1)
-    assert not isinstance(views, CallFailed)
-    assert [view.uid for view in views] == ["u1", "u2", ""]
+        listed = await list_leases(client, namespace=None, timeout_s=1)
+    assert not isinstance(listed, CallFailed)
+    assert [view.uid for view in listed.leases] == ["u1", "u2", ""]
     assert server.requests[0].path == "/apis/coordination.k8s.io/v1/leases"

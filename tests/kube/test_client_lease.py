@@ -18,7 +18,7 @@ from vipd.kube.api import Api
 from vipd.kube.codec import render_tenure
 from vipd.kube.connect import connect
 from vipd.kube.events import EventWriter, EventWritten, LeaseRef
-from vipd.kube.leases import KubeLeases, list_leases
+from vipd.kube.leases import KubeLeases, LeaseList, list_leases
 from vipd.kube.preflight import preflight
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/default/leases/vip"
@@ -159,8 +159,12 @@ async def test_a_watch_sees_each_change_of_this_lease_alone(store: KubeLeases, c
 async def test_leases_are_listed(store: KubeLeases, client: Any) -> None:
     written(await store.create(draft("a", 0), timeout_s=1))
     listed = await list_leases(client, namespace="default", timeout_s=1)
-    assert isinstance(listed, tuple)
-    assert [view.holder for view in listed] == ["a"]
+    assert isinstance(listed, LeaseList)
+    assert [view.holder for view in listed.leases] == ["a"]
+    assert listed.version == listed.leases[0].resource_version
+    others = await list_leases(client, namespace=None, timeout_s=1, fields="metadata.namespace!=default")
+    assert isinstance(others, LeaseList)
+    assert others.leases == ()
 
 
 async def test_preflight_finds_nothing_wrong(client: Any) -> None:

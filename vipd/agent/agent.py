@@ -20,6 +20,7 @@ from vipd.core.messages import (
     AssignEni,
     Begin,
     Changed,
+    ClaimSeen,
     ClockJumped,
     Effect,
     Event,
@@ -27,6 +28,7 @@ from vipd.core.messages import (
     LeaseWatched,
     LinkSeen,
     Note,
+    ProbeAddresses,
     PutAddresses,
     ReadLease,
     ReadMapping,
@@ -41,11 +43,12 @@ from vipd.core.model import CallFailed
 from vipd.core.ports import AddressGone, LinkChanged, LinkEvent, MonitorResync
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
-from vipd.errors import LinkError
+from vipd.errors import AnnounceError, LinkError
 
 log = logging.getLogger("vipd.agent")
 
 RESYNC_PAUSE_S = 0.5
+LISTEN_AGAIN_S = 1.0
 
 
 class Witness(Protocol):
@@ -98,6 +101,8 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch())
             links = group.create_task(self._follow_links())
+            names = {vip.interface for vip in hands.vips}
+            listening = [group.create_task(self._follow_claims(name)) for name in sorted(names)]
             while self._exit_code is None:
                 event = await self._events.get()
                 if isinstance(event, BaseException):
@@ -105,6 +110,8 @@ class Agent:
                 self._step(event)
             watch.cancel()
             links.cancel()
+            for task in listening:
+                task.cancel()
         if self._timer is not None:
             self._timer.cancel()
         await hands.close()
@@ -147,6 +154,8 @@ class Agent:
                 hands.store.rewatch()
             case PutAddresses():
                 hands.put_addresses(effect)
+            case ProbeAddresses():
+                hands.probe_addresses()
             case RemoveAddresses():
                 hands.remove_addresses(effect)
             case Announce():
@@ -176,6 +185,23 @@ class Agent:
                     log.info("the watch of the Lease works again")
                     failing = False
                 self._events.put_nowait(LeaseWatched(outcome=outcome))
+
+    async def _follow_claims(self, name: str) -> None:
+        """Who else speaks for a VIP on this interface; it may go and come back."""
+        claims, complained = self._hands.claims, False
+        vips = [vip for vip in self._hands.vips if vip.interface == name]
+        while claims is not None:
+            link = self._hands.links.get(name)
+            try:
+                if link is not None and link.up:
+                    async with aclosing(claims.listen(vips, link)) as heard:
+                        async for claim in heard:
+                            self._events.put_nowait(ClaimSeen(claim=claim))
+            except AnnounceError as error:
+                if not complained:
+                    log.warning("claims of the VIPs by others go unnoticed for now: %s", error)
+                complained = True
+            await asyncio.sleep(LISTEN_AGAIN_S)
 
     async def _follow_links(self) -> None:
         async with aclosing(self._hands.kernel.events()) as events:

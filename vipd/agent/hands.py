@@ -21,13 +21,14 @@ from vipd.core.messages import (
     LeaseRead,
     LeaseWrote,
     MappingSeen,
+    Probed,
     PutAddresses,
     ReadLease,
     RemoveAddresses,
     WriteLease,
 )
 from vipd.core.model import Address, Assigned, Eni, LinkState, Mapped, Vip
-from vipd.core.ports import Announcer, Clock, Kernel, LeaseStore, MappingReader, Mover
+from vipd.core.ports import Announcer, ClaimWatch, Clock, Kernel, LeaseStore, MappingReader, Mover
 from vipd.errors import AnnounceError, LinkError
 from vipd.observe.metrics import Metrics
 
@@ -55,12 +56,14 @@ class Hands:
         enis: Mapping[str, Eni] | None = None,
         reader: MappingReader | None = None,
         mover: Mover | None = None,
+        claims: ClaimWatch | None = None,
     ) -> None:
         """``enis``: the ENI of each VIP interface; empty, with no reader and mover, where none is managed."""
         self.vips = tuple(vips)
         self.clock = clock
         self.store = store
         self.kernel = kernel
+        self.claims = claims
         self.links: dict[str, LinkState | None] = {}
         self.right_until: Callable[[], float] = lambda: float("-inf")
         self._announcer = announcer
@@ -165,7 +168,17 @@ class Hands:
                     failures.append(f"{vip}: the right to bear it ended meanwhile")
             except LinkError as error:
                 failures.append(str(error))
+                if await self._still_there(vip):
+                    borne.add(vip.address)
         self._post(AddressesPut(borne=frozenset(borne), failure="; ".join(failures)))
+
+    async def _still_there(self, vip: Vip) -> bool:
+        """Whether a refresh failed and left what was there: it answers until its lifetime ends; it is to be removed."""
+        try:
+            there = await self.kernel.borne()
+        except LinkError:
+            return False
+        return any(b.vip.address == vip.address and b.vip.interface == vip.interface for b in there)
 
     def remove_addresses(self, effect: RemoveAddresses) -> None:
         self._kernel_jobs.put_nowait(self._remove_addresses())
@@ -204,6 +217,22 @@ class Hands:
                 self._metrics.announced("garp" if vip.address.version == 4 else "na")
             except AnnounceError as error:
                 log.warning("announcement failed: %s", error)
+
+    def probe_addresses(self) -> None:
+        self._spawn(self._probe_addresses())
+
+    async def _probe_addresses(self) -> None:
+        """Whether anybody answers for a VIP; a link that cannot be asked has nobody on it."""
+        answered = False
+        for vip in self.vips:
+            link = self.links.get(vip.interface)
+            if self.claims is None or link is None:
+                continue
+            try:
+                answered = await self.claims.anybody(vip, link) or answered
+            except AnnounceError as error:
+                log.warning("could not ask whether anybody bears %s: %s", vip, error)
+        self._post(Probed(answered=answered))
 
     # ------------------------------------------------------------------------------------------ ENI
 

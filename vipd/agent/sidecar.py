@@ -20,6 +20,7 @@ from vipd.agent.aws import AwsSide, connect_aws
 from vipd.agent.clock import SystemClock
 from vipd.agent.hands import Hands
 from vipd.agent.witness import Teller
+from vipd.announce.claims import PacketClaims
 from vipd.announce.packet import PacketAnnouncer
 from vipd.config import SidecarSettings, reload
 from vipd.core import timing
@@ -210,6 +211,7 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
         enis=aws.enis if aws else None,
         reader=aws.reader if aws else None,
         mover=aws.mover if aws else None,
+        claims=PacketClaims(),
     )
     config = ElectionConfig(
         identity=settings.identity,

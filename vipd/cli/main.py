@@ -18,6 +18,8 @@ from vipd.errors import ConfigError, VipdError
 
 COMMANDS = {
     "sidecar": "elect the owner of floating IPs in a pod, bear them, announce them, map them to this node's ENI",
+    "status": "who holds the Leases, since when, until when, and what is going on",
+    "handover": "ask the holder of a Lease to hand it over, and see it done",
     "lab": "a small VPC on this machine, in network namespaces: demo, scenarios, measurements",
 }
 """Each is ``vipd.cli.<name>`` with ``add_arguments(parser)`` and ``run(args) -> int``."""

@@ -53,7 +53,7 @@ async def connect(
         source = f"the pod's ServiceAccount in {service_account}"
         _use_service_account(configuration, environ, service_account)
     else:
-        source = kubeconfig or environ.get("KUBECONFIG") or str(_home(environ) / ".kube" / "config")
+        source = kubeconfig_source(kubeconfig, environ)
         await _use_kubeconfig(configuration, source, context)
     configuration.connection_pool_maxsize = POOL_SIZE
     configuration.retries = None
@@ -83,6 +83,11 @@ async def never_resend(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.
             raise
         raise aiohttp.ClientConnectionError(str(error) or type(error).__name__) from error
     return response
+
+
+def kubeconfig_source(kubeconfig: str | None, environ: Mapping[str, str]) -> str:
+    """The kubeconfig file, or the list of them that KUBECONFIG is."""
+    return kubeconfig or environ.get("KUBECONFIG") or str(_home(environ) / ".kube" / "config")
 
 
 def own_namespace(*, service_account: Path = SERVICE_ACCOUNT) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -144,14 +145,24 @@ class KubeLeases:
         return reply.failed()
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseList:
+    """Leases as they were at one moment; name and namespace stand in each view's ``raw``."""
+
+    leases: tuple[LeaseView, ...]
+    version: str
+    """Where a watch goes on."""
+
+
 async def list_leases(
-    client: ApiClient, *, namespace: str | None, timeout_s: float
-) -> tuple[LeaseView, ...] | CallFailed:
-    """Every Lease of a namespace (None: of all); name and namespace stand in each view's ``raw``."""
-    reply = await Api(client).call("GET", leases_path(namespace), timeout_s=timeout_s)
+    client: ApiClient, *, namespace: str | None, timeout_s: float, fields: str = ""
+) -> LeaseList | CallFailed:
+    """Every Lease of a namespace (None: of all) that the field selector ``fields`` lets through."""
+    query = [("fieldSelector", fields)] if fields else []
+    reply = await Api(client).call("GET", leases_path(namespace), timeout_s=timeout_s, query=query)
     if isinstance(reply, CallFailed):
         return reply
     items = reply.body.get("items") if isinstance(reply.body, dict) else None
     if not reply.ok or not isinstance(items, list):
         return reply.failed()
-    return tuple(lease_view(item) for item in items)
+    return LeaseList(tuple(lease_view(item) for item in items), lease_view(reply.body).resource_version)

@@ -65,7 +65,7 @@ class Preflight:
         failed = self.lease
         if not isinstance(failed, CallFailed) or (failed.failure is CallFailure.FORBIDDEN and denied):
             return denied
-        return (_explain(self.host, failed), *denied)
+        return (explain(self.host, failed), *denied)
 
     def require(self) -> None:
         """Raise KubeError with every problem."""
@@ -108,7 +108,8 @@ async def _review(api: Api, verb: str, namespace: str, name: str, timeout_s: flo
     return Permission(verb, namespace, name, status["allowed"], str(status.get("reason") or ""))
 
 
-def _explain(host: str, failed: CallFailed) -> str:
+def explain(host: str, failed: CallFailed) -> str:
+    """A failed call on a Lease as a sentence for people, with what to look at."""
     advice = {
         CallFailure.TIMEOUT: f"The Kubernetes API at {host} does not answer in time. Check routes and security groups",
         CallFailure.UNREACHABLE: f"The Kubernetes API at {host} cannot be reached. Check its address and the network",

@@ -75,8 +75,8 @@ class Lines:
         return self._ready.pop()
 
 
-def parse_event(line: bytes, *, name: str) -> StreamItem:
-    """What a line of a watch on the Lease ``name`` says; never raises."""
+def parse_event(line: bytes, *, name: str | None) -> StreamItem:
+    """What a line of a watch on the Lease ``name`` (None: on any) says; never raises."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -88,7 +88,7 @@ def parse_event(line: bytes, *, name: str) -> StreamItem:
     if kind == "ERROR":
         return _error(body)
     view = lease_view(body)
-    ours = bool(view.uid) and view.raw["metadata"].get("name") == name
+    ours = bool(view.uid) and name in (None, view.raw["metadata"].get("name"))
     if ours and kind in ("ADDED", "MODIFIED", "DELETED"):
         return Seen(LeaseAbsent() if kind == "DELETED" else view, view.resource_version)
     return Bookmark(view.resource_version)
