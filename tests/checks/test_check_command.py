@@ -96,10 +96,10 @@ async def test_a_command_that_has_gone_is_told(tmp_path: Path) -> None:
 
 async def test_at_the_time_limit_the_whole_group_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    hanging = script(f"sleep 1000 & echo $! >{pids}; sh -c 'echo $$ >>{pids}; sleep 1000'; true", timeout_s=0.5)
+    hanging = script(f"sleep 1000 & echo $! >{pids}; sh -c 'echo $$ >>{pids}; sleep 1000'; true", timeout_s=1.5)
     began = time.monotonic()
-    assert await hanging.run() == "not done within 0.5s"
-    assert 0.5 <= time.monotonic() - began < PATIENCE_S
+    assert await hanging.run() == "not done within 1.5s"
+    assert 1.5 <= time.monotonic() - began < PATIENCE_S
     started = [int(pid) for pid in pids.read_text().split()]
     assert len(started) == 2
     assert await happens(lambda: not any(map(runs, started)))
@@ -107,9 +107,9 @@ async def test_at_the_time_limit_the_whole_group_is_killed(tmp_path: Path) -> No
 
 async def test_a_command_that_ignores_sigterm_is_killed_and_its_last_words_are_told() -> None:
     told = await script(
-        "trap '' TERM HUP; echo waiting for the disk; while :; do sleep 1000; done", timeout_s=0.5
+        "trap '' TERM HUP; echo waiting for the disk; while :; do sleep 1000; done", timeout_s=1.5
     ).run()
-    assert told == "not done within 0.5s: waiting for the disk"
+    assert told == "not done within 1.5s: waiting for the disk"
 
 
 async def test_a_cancelled_attempt_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_a_process_left_in_the_background_is_neither_waited_for_nor_left(t
 
 
 async def test_output_without_end_neither_blocks_nor_grows() -> None:
-    assert await check("exec:yes", timeout_s=0.5).run() == "not done within 0.5s: y"
+    assert await check("exec:yes", timeout_s=1.5).run() == "not done within 1.5s: y"
     # More than a pipe holds: who is not read would wait for ever.
     assert await script("head -c 1000000 /dev/zero; exit 7").run() == "exit code 7"
 
