@@ -41,7 +41,7 @@ from vipd.core.messages import (
     Woke,
     WriteLease,
 )
-from vipd.core.model import CallFailed
+from vipd.core.model import CallFailed, LinkState
 from vipd.core.ports import AddressGone, LinkChanged, LinkEvent, MonitorResync
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
@@ -51,6 +51,7 @@ log = logging.getLogger("vipd.agent")
 
 RESYNC_PAUSE_S = 0.5
 LISTEN_AGAIN_S = 1.0
+"""Between two attempts to listen; one that lasted longer had worked, and its end is told anew."""
 
 
 class Witness(Protocol):
@@ -203,21 +204,27 @@ class Agent:
                 self._events.put_nowait(LeaseWatched(outcome=outcome))
 
     async def _follow_claims(self, name: str) -> None:
-        """Who else speaks for a VIP on this interface; it may go and come back."""
+        """Who else speaks for a VIP on this interface; it may go and come back, also with another MAC."""
         claims, complained = self._hands.claims, False
         vips = [vip for vip in self._hands.vips if vip.interface == name]
         while claims is not None:
-            link = self._hands.links.get(name)
+            link, began = self._hands.links.get(name), self._hands.clock.now()
             try:
                 if link is not None and link.up:
                     async with aclosing(claims.listen(vips, link)) as heard:
                         async for claim in heard:
+                            if not self._same_link(link):
+                                break  # what comes from its new MAC would be taken for another's
                             self._events.put_nowait(ClaimSeen(claim=claim))
             except AnnounceError as error:
-                if not complained:
+                if not complained or self._hands.clock.now() - began > LISTEN_AGAIN_S:
                     log.warning("claims of the VIPs by others go unnoticed for now: %s", error)
                 complained = True
             await asyncio.sleep(LISTEN_AGAIN_S)
+
+    def _same_link(self, link: LinkState) -> bool:
+        now = self._hands.links.get(link.name)
+        return now is not None and (now.index, now.mac) == (link.index, link.mac)
 
     async def _follow_links(self) -> None:
         async with aclosing(self._hands.kernel.events()) as events:
