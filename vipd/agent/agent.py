@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from vipd.core.messages import (
     Effect,
     Event,
     Exit,
+    HealthSeen,
     LeaseWatched,
     LinkSeen,
     Note,
@@ -64,10 +66,21 @@ class Witness(Protocol):
         """After each event."""
 
 
+class Monitor(Protocol):
+    """Watches over the health of what the VIPs are for."""
+
+    async def run(self, report: Callable[[bool, str], None]) -> None:
+        """Until cancelled: report whether all is well, and what is not, first and at each change."""
+
+
 class Agent:
     """One member of one VIP group."""
 
-    def __init__(self, config: ElectionConfig, hands: Hands, witness: Witness) -> None:
+    def __init__(
+        self, config: ElectionConfig, hands: Hands, witness: Witness, *, monitor: Monitor | None = None
+    ) -> None:
+        """``monitor``: where ``config.checks`` says that there are health checks."""
+        self._monitor = monitor
         self.state = election.initial(config)
         self._hands = hands
         self._witness = witness
@@ -83,7 +96,7 @@ class Agent:
         self._events.put_nowait(StopAsked())
 
     def reconfigure(self, config: ElectionConfig) -> None:
-        """Take over a new priority, duration, interval or grace period."""
+        """Take over a new priority, preemption, duration, interval or grace period."""
         self._events.put_nowait(Reconfigured(config=config))
 
     # ----------------------------------------------------------------------------------------- loop
@@ -101,6 +114,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch())
             links = group.create_task(self._follow_links())
+            health = group.create_task(self._monitor.run(self._health_seen)) if self._monitor else None
             names = {vip.interface for vip in hands.vips}
             listening = [group.create_task(self._follow_claims(name)) for name in sorted(names)]
             while self._exit_code is None:
@@ -110,6 +124,8 @@ class Agent:
                 self._step(event)
             watch.cancel()
             links.cancel()
+            if health is not None:
+                health.cancel()
             for task in listening:
                 task.cancel()
         if self._timer is not None:
@@ -239,6 +255,9 @@ class Agent:
     async def _look_at_links(self) -> None:
         for name in {vip.interface for vip in self._hands.vips}:
             self._hands.link_changed(name, await self._hands.kernel.link(name))
+
+    def _health_seen(self, healthy: bool, detail: str) -> None:
+        self._events.put_nowait(HealthSeen(healthy=healthy, detail=detail))
 
     def _link_seen(self) -> LinkSeen:
         for name, link in self._hands.links.items():

@@ -23,7 +23,8 @@ class JumpDetector:
     put right afterwards.  A step by NTP looks the same and costs one read of the Lease.
     """
 
-    def __init__(self, *, tolerance_s: float = 1.0) -> None:
+    def __init__(self, *, tolerance_s: float = 0.1) -> None:
+        """``tolerance_s``: a stop of all clocks that is shorter is within the margin of every Lease duration."""
         self._tolerance_s = tolerance_s
         self._offset: float | None = None
 

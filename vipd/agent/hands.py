@@ -168,7 +168,17 @@ class Hands:
                     failures.append(f"{vip}: the right to bear it ended meanwhile")
             except LinkError as error:
                 failures.append(str(error))
+                if await self._still_there(vip):
+                    borne.add(vip.address)
         self._post(AddressesPut(borne=frozenset(borne), failure="; ".join(failures)))
+
+    async def _still_there(self, vip: Vip) -> bool:
+        """Whether a refresh failed and left what was there: it answers until its lifetime ends; it is to be removed."""
+        try:
+            there = await self.kernel.borne()
+        except LinkError:
+            return False
+        return any(b.vip.address == vip.address and b.vip.interface == vip.interface for b in there)
 
     def remove_addresses(self, effect: RemoveAddresses) -> None:
         self._kernel_jobs.put_nowait(self._remove_addresses())

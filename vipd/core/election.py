@@ -60,7 +60,7 @@ from vipd.core.preempt import ask_at, preempt_rules
 from vipd.core.reasons import Phase, Reason
 from vipd.core.settings import ElectionConfig
 from vipd.core.sharing import on_probed
-from vipd.core.state import State
+from vipd.core.state import NEVER, State
 from vipd.core.turn import Turn
 from vipd.core.yielding import (
     free_long_enough,
@@ -101,7 +101,8 @@ def _notice_lateness(t: Turn, event: Event) -> None:
     wake_at = t.state.wake_at
     if isinstance(event, ClockJumped):
         t.set(doubt_since=t.now)
-        t.lease(read_due_at=None)
+        t.holder(right_until=NEVER, jumped_at=t.now)
+        t.lease(write_due_at=t.now, read_due_at=None)
         t.note(Reason.CLOCK_JUMPED, "the clocks disagree about the time gone by: reading the Lease first", warning=True)
     elif wake_at is not None and t.now > wake_at + timing.LATE_S:
         late = t.now - wake_at

@@ -25,7 +25,7 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
     if s.letting_go is not None:
         t.lease(write_due_at=t.now)
         return
-    if until <= t.now:
+    if until <= t.now or sent_at < s.holder.jumped_at:
         t.lease(write_due_at=t.now)
         return
     t.holder(right_until=until, renewed_at=sent_at, duration_s=view.duration_s)
@@ -111,7 +111,11 @@ def plumb_rules(t: Turn) -> None:
         lives_until=t.now + valid,
         put_due_at=_next_put(t, renewed_at),
     )
-    not_after = s.holder.right_until if s.fence is Fence.LEASE else None
+    not_after = None
+    if s.fence is Fence.LEASE:
+        # An addition that stalls on its way would let the address outlive the Lease by as long.
+        in_time = timing.address_ends_at(renewed_at, s.holder.duration_s) - valid + timing.PUT_STALL_S
+        not_after = min(s.holder.right_until, in_time)
     t.emit(PutAddresses(valid_s=valid, not_after=not_after))
 
 
@@ -119,7 +123,7 @@ def _next_put(t: Turn, renewed_at: float) -> float | None:
     if t.state.fence is Fence.ENI:
         return t.now + timing.ENI_REFRESH_S
     # Whole seconds are lost to rounding down: 2 s and 1 s before the end nothing is.
-    end = renewed_at + t.state.holder.duration_s - timing.FENCE_LEASE_GUARD_S
+    end = timing.address_ends_at(renewed_at, t.state.holder.duration_s)
     due = [end - left - 0.01 for left in (2, 1) if end - left - 0.01 > t.now]
     return min(due) if due else None
 
@@ -142,6 +146,9 @@ def on_put(t: Turn, event: AddressesPut) -> None:
         t.address(failures=failures, failure=event.failure, put_due_at=t.now + timing.PLUMB_RETRY_S)
         return
     t.address(failures=0)
+    if event.failure:
+        # A refresh failed: the address is there, but its lifetime goes on ending.
+        t.address(put_due_at=t.now + timing.PLUMB_RETRY_S)
     if s.holder.announced_key != s.holder.key or fresh:
         t.holder(announced_key=s.holder.key)
         # What was offered is still answered by the old owner: neighbours are not to be drawn to an ENI that
@@ -180,21 +187,23 @@ def _announce_rules(t: Turn) -> None:
 
 def right_ended(t: Turn) -> None:
     """No renewal succeeded in time.  With fence eni the mapping still fences, so keep answering, quietly."""
-    detail = "no renewal of the Lease succeeded in time"
     s = t.state
+    jumped = s.holder.jumped_at > s.holder.renewed_at
+    why = Reason.CLOCK_JUMPED if jumped else Reason.RIGHT_ENDED
+    detail = "the clocks may have stood still" if jumped else "no renewal of the Lease succeeded in time"
     t.end_right()
     if s.leaving:
         t.set(letting_go=Reason.STOPPING, released_at=None)
     if s.fence is Fence.LEASE:
         if s.address.to_withdraw:
-            t.withdraw(Reason.RIGHT_ENDED)
-        t.enter(Phase.YIELDING if s.leaving else Phase.STANDBY, Reason.RIGHT_ENDED, detail)
+            t.withdraw(why)
+        t.enter(Phase.YIELDING if s.leaving else Phase.STANDBY, why, detail)
         return
     t.address(put_due_at=t.now if s.address.put_due_at is None else s.address.put_due_at)
     if may_hold(t.state):
         t.enter(Phase.HOLDING, Reason.API_AWAY, detail)
     else:
-        t.enter(Phase.YIELDING, Reason.RIGHT_ENDED, detail)
+        t.enter(Phase.YIELDING, why, detail)
 
 
 def sharing_rules(t: Turn) -> None:

@@ -97,12 +97,12 @@ def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> N
             return
         if lease.absent and lease.view is not None and view.uid == lease.view.uid:
             return
-    first = not lease.known
+    if not lease.known:
+        # Before anything is concluded from it: an earlier run's tenure is nobody else's.
+        _adopt_earlier_run(t, view)
     _learn(t, view)
     if view.tenure is not None and not is_mine(t.state, view):
         t.lease(last_enis=view.tenure.enis, last_fence=view.tenure.fence)
-    if first:
-        _adopt_earlier_run(t, view)
     _judge(t, view)
 
 
@@ -112,7 +112,8 @@ def _learn(t: Turn, view: LeaseView) -> None:
     t.lease(view=view, known=True, absent=False, learned_at=t.now)
     if lease.view is None or (lease.view.holder, lease.view.transitions) != (view.holder, view.transitions):
         t.set(successor_moved_at=None)
-    if t.state.successor_moved_at is None and view.tenure is not None and view.tenure.moved:
+    moved = view.tenure is not None and view.tenure.moved and not is_mine(t.state, view)
+    if moved and t.state.successor_moved_at is None:
         t.set(successor_moved_at=t.now)
 
 

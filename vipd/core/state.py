@@ -99,6 +99,8 @@ class HolderSide:
     renewed_at: float = NEVER
     """When the last renewal that succeeded was sent."""
     right_until: float = NEVER
+    jumped_at: float = NEVER
+    """When the clocks last disagreed: mine may have stood still, so nothing sent before gives a right."""
     took_at: float = NEVER
     took_why: Reason = Reason.STARTED
     previous: frozenset[str] = frozenset()

@@ -27,6 +27,9 @@ PREREAD_S = 0.15
 FENCE_LEASE_GUARD_S = 0.5
 """Fence lease: the address ends this long before the Lease; the kernel removes addresses up to 0.4 s late."""
 
+PUT_STALL_S = 0.05
+"""How late the kernel may take in an addition under fence lease; a later one is undone and made anew."""
+
 LATE_S = 0.5
 """A timer that fires later than this was frozen or stalled: be quiet and read the Lease first."""
 
@@ -137,6 +140,11 @@ def lifetime_s(fence: Fence, duration_s: int, elapsed_s: float) -> int:
     if fence is Fence.ENI:
         return ENI_LIFETIME_S
     return max(0, math.floor(duration_s - FENCE_LEASE_GUARD_S - elapsed_s))
+
+
+def address_ends_at(renewed_at: float, duration_s: int) -> float:
+    """Fence lease: when the kernel is to have removed the address, by the renewal that was sent at ``renewed_at``."""
+    return renewed_at + duration_s - FENCE_LEASE_GUARD_S
 
 
 def assign_backoff_s(failures: int, *, first_s: float, most_s: float) -> float:

@@ -1,0 +1,293 @@
+"""A member (a pod with its kernel, ENI and clocks) and the vipd processes that run in it, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vipd.agent.agent import Agent
+from vipd.agent.hands import Hands
+from vipd.core.messages import Changed, Effect, Note, ProbeAddresses, Probed
+from vipd.core.model import AddressClaim, Eni, Fence, LinkState, Vip
+from vipd.core.reasons import Phase
+from vipd.core.settings import ElectionConfig
+from vipd.core.state import State
+
+from .api import Wire
+from .clock import MachineClock
+from .ec2 import Line, SimMover
+from .imds import NodeImds, SimReader
+from .kernel import KernelPort, PodKernel
+from .leases import SimLeases
+from .loop import Life, ProcessLoop
+from .schedule import Setting
+
+if TYPE_CHECKING:
+    from .world import World
+
+INTERFACE = "net1"
+
+
+class NoMetrics:
+    """In the place of ``vipd.observe.metrics.Metrics``."""
+
+    def lease_write(self, kind: str, outcome: object, seconds: float) -> None: ...
+    def assigned(self, results: object, seconds: float) -> None: ...
+    def announced(self, kind: str) -> None: ...
+    def mapping_read(self, mapping: object) -> None: ...
+
+
+class SimAnnouncer:
+    """``vipd.core.ports.Announcer``: neighbours on the same segment hear it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def warm(self, vips: Sequence[Vip], links: Sequence[LinkState]) -> None:
+        """Nothing to prepare."""
+
+    def announce(self, vip: Vip, link: LinkState) -> None:
+        self._process.world.announced(self._process, vip)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class SimClaims:
+    """``vipd.core.ports.ClaimWatch`` of one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._queue: asyncio.Queue[AddressClaim] = asyncio.Queue()
+
+    async def listen(self, vips: Sequence[Vip], link: LinkState) -> AsyncGenerator[AddressClaim, None]:
+        while True:
+            yield await self._queue.get()
+
+    async def anybody(self, vip: Vip, link: LinkState | None) -> bool:
+        await asyncio.sleep(0.01)
+        if self._process.world.answers_beside(self._process.member, vip.address):
+            return True
+        await asyncio.sleep(0.29)
+        return False
+
+    def heard(self, claim: AddressClaim) -> None:
+        self._queue.put_nowait(claim)
+
+
+class SimAgent(Agent):
+    """The production agent, and the effects that it does not yet carry out."""
+
+    claims: SimClaims
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, ProbeAddresses):
+            asyncio.get_running_loop().create_task(self._probe())
+        else:
+            super()._carry_out(effect)
+
+    async def _probe(self) -> None:
+        answers = [await self.claims.anybody(vip, None) for vip in self._hands.vips]
+        self._events.put_nowait(Probed(answered=any(answers)))
+
+
+class Member:
+    """A pod on a node: what outlives its processes."""
+
+    def __init__(self, world: World, index: int, setting: Setting) -> None:
+        self.world = world
+        self.index = index
+        self.name = setting.names[index]
+        rng = random.Random(f"{setting.seed}/{self.name}")
+        managed = setting.fence is Fence.ENI
+        self.mac = f"02:00:00:00:00:{setting.enis[index]:02x}"
+        self.eni = Eni(f"eni-{setting.enis[index]}", self.mac) if managed else None
+        self.segment = self.mac if managed else "lan"
+        """Members of one segment hear each other's ARP."""
+        self.rate = setting.rates[index]
+        self.rng = rng
+        self.kernel = PodKernel(world.timeline, rng, LinkState(INTERFACE, 2, True, self.mac), rate=self.rate)
+        self.clock = MachineClock(
+            world.timeline, rate=self.rate, booted_s=1000.0 * (index + 1), wall_offset_s=rng.uniform(-2.0, 2.0)
+        )
+        self.wire = Wire()
+        self.line = Line()
+        self.imds = NodeImds(world.timeline, world.vpc)
+        self.process: Process | None = None
+        self.runs = 0
+        self.priority = setting.priorities[index]
+        self.slowest_call_s = 0.0
+        """The longest that an EC2 call of this member took to be applied."""
+        self.stood_still_until = -1.0
+        """When this machine was last started again after its clocks had stood still."""
+        self.machine_stopped_at: float | None = None
+        self.clock_stopped = False
+
+    def start(self, *, identity: str | None = None) -> Process:
+        """A process starts in this pod."""
+        assert self.process is None or self.process.loop.life is Life.DEAD
+        self.runs += 1
+        if identity is not None:
+            self.name = identity
+        self.process = Process(self)
+        self.world.say(self.name, f"starts (run {self.runs})")
+        self.process.begin()
+        if self.world.timeline.now < self.world.deleted_until:
+            self.world.forget(f"{self.name} starts after a deletion")
+        return self.process
+
+    def wake_machine(self) -> None:
+        """A suspended or stopped machine goes on."""
+        stopped_at, self.machine_stopped_at = self.machine_stopped_at, None
+        if stopped_at is None:
+            return
+        stood_s = self.world.timeline.now - stopped_at
+        self.kernel.stood_still(stood_s)
+        self.stood_still_until = self.world.timeline.now
+        if self.clock_stopped:
+            self.clock_stopped = False
+            self.clock.go_on(stood_s=stood_s * self.rate)
+            if self.process is not None:
+                self.process.fresh_after_stop = True
+
+    @property
+    def running(self) -> Process | None:
+        """The process, unless it is dead."""
+        process = self.process
+        return process if process is not None and process.loop.life is not Life.DEAD else None
+
+    @property
+    def eni_id(self) -> str:
+        return self.eni.id if self.eni else ""
+
+
+class Process:
+    """One run of vipd."""
+
+    def __init__(self, member: Member) -> None:
+        world, setting = member.world, member.world.setting
+        self.member = member
+        self.world = world
+        self.clock = member.clock
+        self.loop = ProcessLoop(world.timeline, clock=member.clock, rate=member.rate, name=member.name)
+        self.incarnation = f"{member.name}-{member.runs}"
+        self.config = ElectionConfig(
+            identity=member.name,
+            incarnation=self.incarnation,
+            addresses=tuple(vip.address for vip in setting.vips(INTERFACE)),
+            duration_s=setting.durations[member.index],
+            interval_s=setting.intervals[member.index],
+            priority=member.priority,
+            fence=setting.fence,
+            eni=member.eni_id,
+            grace_s=setting.grace_s,
+        )
+        self.leases = SimLeases(
+            world.network, member.wire, self.loop, self.clock, author=self, rng=random.Random(member.rng.random())
+        )
+        self.kernel = KernelPort(member.kernel, self.loop)
+        self.claims = SimClaims(self)
+        self.true_right = float("-inf")
+        """When the right to act ends on this process's clock, by the rule, from what really was sent and answered."""
+        self.told_to_stop = False
+        self.freezes = 0
+        self.exit_code: int | None = None
+        self.agent = SimAgent(self.config, self._hands(setting), self)
+        self.agent.claims = self.claims
+        self.fresh_after_stop = False
+        """Thawed after its clock stood still, and has not looked yet."""
+
+    def _hands(self, setting: Setting) -> Hands:
+        member, world = self.member, self.world
+        managed = member.eni is not None
+        extra: dict[str, Any] = {}
+        if managed:
+            assert member.eni is not None
+            extra = {
+                "enis": {INTERFACE: member.eni},
+                "reader": SimReader(member.imds, self.loop),
+                "mover": SimMover(world.vpc, self),
+            }
+        return Hands(
+            setting.vips(INTERFACE),
+            clock=self.clock,
+            store=self.leases,
+            kernel=self.kernel,
+            announcer=SimAnnouncer(self),
+            metrics=NoMetrics(),  # type: ignore[arg-type]
+            **extra,
+        )
+
+    def begin(self) -> None:
+        checks = self.world.invariants
+        self.kernel.before_put = lambda vip, valid_s: checks.putting(self, vip, valid_s)
+        self.kernel.before_remove = lambda vip: checks.removing(self, vip)
+        self.leases.sending = lambda base, draft: checks.lease_sent(self, base, draft)
+        self.leases.written = lambda sent_at, draft: checks.lease_written(self, sent_at, draft)
+        main = self.loop.create_task(self.agent.run())
+        main.add_done_callback(self._ended)
+
+    def _ended(self, main: asyncio.Task[int]) -> None:
+        if self.loop.life is Life.DEAD or main.cancelled():
+            return
+        error = main.exception()
+        if error is not None:
+            self.world.violate("a process ends with an error", f"{self.member.name}: {error!r}")
+            return
+        self.exit_code = main.result()
+        self.world.say(self.member.name, f"exits with {self.exit_code}")
+        self.world.invariants.exited(self)
+        # It cannot be unwound from within one of its own callbacks.
+        self.world.timeline.after(0.0, self.die)
+
+    def die(self) -> None:
+        """Killed, or at its end: nothing of it happens any more, what is in its kernel stays."""
+        if self.loop.life is Life.DEAD:
+            return
+        self.loop.die()
+        jobs = self.agent._hands._kernel_jobs
+        while not jobs.empty():
+            jobs.get_nowait().close()
+        self.leases.stream.close()
+        self.kernel.detach()
+        self.world.active.pop(self.incarnation, None)
+
+    # ------------------------------------------------------------------------------------ the witness
+
+    def changed(self, state: State, change: Changed) -> None:
+        active = self.world.active
+        if change.after is Phase.ACTIVE:
+            active[self.incarnation] = self
+        else:
+            active.pop(self.incarnation, None)
+        if self.world.telling:
+            detail = f": {change.detail}" if change.detail else ""
+            self.world.say(self.member.name, f"{change.before} -> {change.after} ({change.reason}{detail})")
+
+    def noted(self, state: State, note: Note) -> None:
+        if self.world.telling:
+            self.world.say(self.member.name, f"note {note.reason}: {note.detail}")
+
+    def stepped(self, state: State, now: float) -> None:
+        self.fresh_after_stop = False
+        world = self.world
+        if len(world.active) > 1 or world.rival_leads:
+            world.invariants.loud()
+
+    # ------------------------------------------------------------------------------------------ facts
+
+    @property
+    def phase(self) -> Phase:
+        return self.agent.state.phase
+
+    def is_loud(self) -> bool:
+        """Whether it believes that it may write EC2, announce and repair, and runs."""
+        if self.loop.life is not Life.RUNS or self.fresh_after_stop:
+            return False
+        return self.agent.state.loud(self.clock.now())
+
+    def __repr__(self) -> str:
+        return f"Process({self.incarnation})"
+
