@@ -14,6 +14,7 @@ from vipd.core.reasons import Reason
 from vipd.core.timing import margin_s
 
 from .api import Stored
+from .kernel import REMOVAL_LATE_S
 from .loop import Life
 
 if TYPE_CHECKING:
@@ -217,7 +218,9 @@ class Invariants:
             world.violate("a process ends with an error", f"{process.incarnation}: exit {process.exit_code}")
         # A machine that was suspended keeps an address longer than its clock says: kernel lifetimes stood still.
         excused = member.kernel.refusing or member.kernel.slow_s or process.loop.lost > 0
-        if any(member.kernel.bears(a) for a in process.config.addresses) and not excused:
+        # It may take the kernel for done when the lifetime is over; the kernel is a little late.
+        soon = world.timeline.now + REMOVAL_LATE_S / member.rate + EPSILON_S
+        if any(member.kernel.ends.get(a, soon) > soon for a in process.config.addresses) and not excused:
             world.violate("a member leaves its address behind", process.incarnation)
 
     # --------------------------------------------------------------------------------------- delivery
