@@ -12,7 +12,7 @@ from vipd.agent.clock import JumpDetector, SystemClock
 from vipd.agent.hands import Hands
 from vipd.agent.witness import role_of
 from vipd.core import messages as m
-from vipd.core.model import Assigned, AssignVerdict, Eni, LinkState, Mapped, Vip
+from vipd.core.model import AssignVerdict, Assigned, BorneAddress, Eni, LinkState, Mapped, Vip
 from vipd.core.reasons import Phase, Reason
 from vipd.errors import AnnounceError, LinkError
 from vipd.kube.members import Role
@@ -31,6 +31,10 @@ class Kernel:
         self.done: list[str] = []
         self.slow_s = 0.0
         self.refuses: Vip | None = None
+        self.there: set[Vip] = set()
+
+    async def borne(self) -> list[BorneAddress]:
+        return [BorneAddress(vip, 5) for vip in self.there]
 
     async def put(self, vip: Vip, *, valid_s: int) -> None:
         await asyncio.sleep(0)
@@ -38,10 +42,12 @@ class Kernel:
             raise LinkError(f"cannot add {vip}")
         self.clock.at += self.slow_s
         self.done.append(f"put {vip.address} {valid_s}")
+        self.there.add(vip)
 
     async def remove(self, vip: Vip) -> bool:
         await asyncio.sleep(0)
         self.done.append(f"remove {vip.address}")
+        self.there.discard(vip)
         return True
 
 
@@ -140,6 +146,18 @@ async def test_one_address_that_cannot_be_added_does_not_sink_the_others():
     (event,) = await shell.settle()
     assert isinstance(event, m.AddressesPut)
     assert event.borne == {B.address}
+    assert str(A) in event.failure
+
+
+async def test_a_refused_refresh_leaves_the_address_there():
+    shell = Shell()
+    shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
+    await shell.settle()
+    shell.kernel.refuses = A
+    shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
+    _, event = await shell.settle()
+    assert isinstance(event, m.AddressesPut)
+    assert event.borne == {A.address, B.address}
     assert str(A) in event.failure
 
 
