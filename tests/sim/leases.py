@@ -34,6 +34,7 @@ class SimLeases:
         self.stream = SimWatch(self, network, wire, loop, rng)
         self.writes = 0
         self.sending: Callable[[LeaseView | None, LeaseDraft], None] = lambda base, draft: None
+        self.was_read: Callable[[float], None] = lambda sent_at: None
         self.written: Callable[[float, LeaseDraft], None] = lambda sent_at, draft: None
 
     async def read(self, *, timeout_s: float) -> ReadOutcome:
@@ -70,7 +71,10 @@ class SimLeases:
             self.sending(base, draft)
 
         def deliver(outcome: Outcome) -> None:
-            if isinstance(outcome, Written) and draft is not None:
+            if op is Op.READ:
+                if not isinstance(outcome, CallFailed):
+                    self.was_read(sent_at)
+            elif isinstance(outcome, Written) and draft is not None:
                 self.written(sent_at, draft)
             if not answer.done():
                 answer.set_result(outcome)
