@@ -81,6 +81,11 @@ class Stored:
 _cache: dict[tuple[object, ...], Any] = {}
 
 
+def forget_parsed() -> None:
+    """The codec was changed (a test does that): what it made of a text counts no more."""
+    _cache.clear()
+
+
 def _parsed(parse: Callable[[object, str, int], Any], text: str | None, holder: str, transitions: int) -> Any:
     """What the production codec makes of an annotation; the same text means the same."""
     if text is None:
@@ -104,6 +109,10 @@ class Watcher(Protocol):
 class LeaseServer:
     """The one Lease in etcd."""
 
+    check_version = True
+    """Whether compare-and-swap is one (off only to show that the simulator notices)."""
+    check_uid = True
+
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         self.stored: Stored | None = None
@@ -111,9 +120,6 @@ class LeaseServer:
         self.watchers: list[Watcher] = []
         self.changed: list[Callable[[Stored | None, Stored | None], None]] = []
         """Called with (before, after) at each change."""
-        self.check_version = True
-        """Whether compare-and-swap is one (off only to show that the simulator notices)."""
-        self.check_uid = True
 
     @property
     def view(self) -> LeaseView | LeaseAbsent:
@@ -125,11 +131,12 @@ class LeaseServer:
         notes = {key: text for key, text in draft.annotations.items() if text is not None}
         return self._put(f"uid-{self.version}", draft, notes, stamp, author)
 
-    def replace(
-        self, base: LeaseView, draft: LeaseDraft, *, stamp: datetime, author: object
-    ) -> Written | Conflict | LeaseAbsent:
+    def replace(self, base: LeaseView, draft: LeaseDraft, *, stamp: datetime, author: object) -> Written | Conflict:
+        if self.stored is None and not self.check_uid:
+            # A PUT may create a Lease; only the uid in it prevents that.
+            return self.create(draft, stamp=stamp, author=author)
         if not self._same(base):
-            return Conflict("modified") if self.stored is not None else LeaseAbsent()
+            return Conflict("modified")
         assert self.stored is not None
         notes = _merged(self.stored.annotations, draft.annotations)
         return self._put(self.stored.uid, draft, notes, stamp, author)
@@ -168,9 +175,7 @@ class LeaseServer:
             return False
         return not self.check_version or base.resource_version == str(now.version)
 
-    def _put(
-        self, uid: str, draft: LeaseDraft, notes: Mapping[str, str], stamp: datetime, author: object
-    ) -> Written:
+    def _put(self, uid: str, draft: LeaseDraft, notes: Mapping[str, str], stamp: datetime, author: object) -> Written:
         self.version += 1
         new = Stored(
             uid,
@@ -216,9 +221,7 @@ class Noise:
 
     @property
     def calm(self) -> bool:
-        return not (
-            self.lost_request or self.lost_reply or self.doubled or self.slow or self.late or self.refused
-        )
+        return not (self.lost_request or self.lost_reply or self.doubled or self.slow or self.late or self.refused)
 
 
 @dataclass(slots=True)

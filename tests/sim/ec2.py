@@ -90,7 +90,9 @@ class Vpc:
 
     # ---------------------------------------------------------------------------------------- calls
 
-    def call(self, process: Process, operation: str, key: Any, work: Callable[[], Any], wake: Callable[[Any], None]) -> None:
+    def call(
+        self, process: Process, operation: str, key: Any, work: Callable[[], Any], wake: Callable[[Any], None]
+    ) -> None:
         """Send one call; ``work`` is what EC2 does when it applies it, ``wake`` gets its answer."""
         loop, line, rng, noise = process.loop, process.member.line, self._rng, self.noise
         writes = operation != "Describe"
@@ -192,19 +194,32 @@ class SimCalls:
         self._gate = gate
         self._key = ec2.process.agent.state.holder.key
         self.under_way = ""
+        ec2.process.world.invariants.moving(ec2.process)
 
     def assign_ipv4(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
-        return self._call("AssignIpv4", lambda: self._ec2.vpc.assign4(eni, addresses), eni)
+        refusal = self._call("AssignIpv4", lambda: self._ec2.vpc.assign4(eni, addresses), eni)
+        return self._confirmed(refusal, eni, addresses)
 
     def assign_ipv6(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
-        return self._call("AssignIpv6", lambda: self._ec2.vpc.assign6(eni, addresses), eni)
+        refusal = self._call("AssignIpv6", lambda: self._ec2.vpc.assign6(eni, addresses), eni)
+        return self._confirmed(refusal, eni, addresses)
+
+    def _confirmed(self, refusal: Refusal | None, eni: str, addresses: Sequence[Address]) -> Refusal | None:
+        process = self._ec2.process
+        if refusal is None and eni == process.member.eni_id and self._key is not None:
+            process.confirmed.update((self._key[1], address) for address in addresses)
+        return refusal
 
     def unassign_ipv6(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
         return self._call("UnassignIpv6", lambda: self._ec2.vpc.unassign6(eni, addresses), eni)
 
     def ipv6_owners(self, addresses: Sequence[Address]) -> dict[Address, str] | Refusal:
         owners = self._ec2.vpc.owners
-        return self._call("Describe", lambda: {a: e for a in addresses if (e := owners.get(a)) is not None}, "")
+        found = self._call("Describe", lambda: {a: e for a in addresses if (e := owners.get(a)) is not None}, "")
+        if not isinstance(found, Refusal):
+            eni = self._ec2.process.member.eni_id
+            self._confirmed(None, eni, [address for address, owner in found.items() if owner == eni])
+        return found
 
     def addresses(self, eni: str) -> frozenset[Address] | Refusal:
         owners = self._ec2.vpc.owners
@@ -272,10 +287,18 @@ def simulated_aws() -> Iterator[None]:
 
 
 class SimMover(Ec2Mover):
-    """The production mover; its ``Assign`` for an ENI that is no longer there is refused like any other."""
+    """The production mover; attempts whose outcome is waited for are counted."""
 
     def __init__(self, vpc: Vpc, process: Process) -> None:
         super().__init__(SimEc2(vpc, process))  # type: ignore[arg-type]
+        self._process = process
+
+    async def assign(self, eni: Eni, addresses: Sequence[Address], **given: Any) -> Sequence[Assigned]:
+        self._process.asking_ec2 += 1
+        try:
+            return await super().assign(eni, addresses, **given)
+        finally:
+            self._process.asking_ec2 -= 1
 
 
 __all__ = ["REFUSALS", "Assigned", "Ec2Noise", "Eni", "Line", "SimMover", "Vpc", "simulated_aws"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vipd.core.model import CallFailure
+from vipd.core.annotations import REQUEST, render_request
+from vipd.core.model import OPERATOR_PRIORITY, CallFailure, Request
 from vipd.core.reasons import Phase
 
 from .ec2 import REFUSALS
@@ -15,6 +16,10 @@ from .schedule import Fault
 if TYPE_CHECKING:
     from .process import Member, Process
     from .world import World
+
+
+UNMISTAKABLE_S = 2.0
+"""A freeze that no holder can overlook: longer than its heartbeat and what counts as late."""
 
 
 class Faults:
@@ -59,6 +64,8 @@ class Faults:
             member.imds.lag_s = min(member.imds.lag_s, 2.0)
             member.kernel.refusing, member.kernel.slow_s = False, 0.0
             member.kernel.set_link(up=True)
+            if not member.healthy:
+                self._set_health(member, True)
             process = member.running
             if process is not None:
                 process.leases.stream.slow_s = 0.0
@@ -96,7 +103,7 @@ class Faults:
 
     def _come_back(self, member: Member) -> None:
         process = member.running
-        if self._over or process is not None and not process.told_to_stop:
+        if self._over or (process is not None and not process.told_to_stop):
             return
         self._world.kill(member)
         member.start()
@@ -125,6 +132,28 @@ class Faults:
             process.config = replace(config, priority=(config.priority + 50) % 150)
             process.agent.reconfigure(process.config)
 
+    def _handover(self, member: Member, fault: Fault) -> None:
+        """An operator asks the holder to hand over (to this member, or to anybody)."""
+        world = self._world
+        stored = world.server.stored
+        if stored is None or not stored.holder or stored.view.tenure is None:
+            return
+        world.requests += 1
+        to = member.name if fault.value and member.name != stored.holder else ""
+        request = Request(
+            stored.holder, stored.transitions, f"request-{world.requests}", "operator", to, OPERATOR_PRIORITY
+        )
+        world.server.annotate(stored.view, {REQUEST: render_request(request)}, author=None)
+
+    def _check_fails(self, member: Member, fault: Fault) -> None:
+        self._set_health(member, False)
+        self._later(fault, self._set_health, member, True)
+
+    def _set_health(self, member: Member, healthy: bool) -> None:
+        member.healthy = healthy
+        if member.running is not None:
+            member.running.tell_health()
+
     # ----------------------------------------------------------------------------------------- pauses
 
     def _sigstop(self, member: Member, fault: Fault) -> None:
@@ -145,6 +174,7 @@ class Faults:
             return
         process.loop.freeze(timers_stop=timers_stop)
         process.freezes += 1
+        process.frozen_at = self._world.timeline.now
         member.machine_stopped_at = self._world.timeline.now if timers_stop else None
         member.clock_stopped = clock
         self._later(fault, self._thaw, member, process)
@@ -154,6 +184,9 @@ class Faults:
             return
         self._world.say(member.name, "runs again")
         member.wake_machine()
+        stood_s = self._world.timeline.now - process.frozen_at
+        if stood_s > UNMISTAKABLE_S and process.phase is Phase.ACTIVE:
+            process.thawed_at = process.clock.now()
         process.loop.thaw()
 
     # -------------------------------------------------------------------------------------------- API

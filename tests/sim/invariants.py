@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vipd.core.annotations import OFFER, TENURE
 from vipd.core.model import Fence, LeaseDraft, LeaseView, Vip
 from vipd.core.reasons import Reason
 from vipd.core.timing import margin_s
+from vipd.kube import codec
 
 from .api import Stored
+from .kernel import REMOVAL_LATE_S
 from .loop import Life
 
 if TYPE_CHECKING:
@@ -74,6 +77,8 @@ class Invariants:
         if self._stood_still(process.member):
             # It looked at a clock that had stood still just before it sent: nothing on the machine can tell.
             return
+        if operation == f"UnassignIpv6 {process.member.eni_id}":
+            world.violate("unassigned from oneself", process.incarnation)
         now = process.clock.now()
         if now > process.true_right + EPSILON_S:
             late = now - process.true_right
@@ -90,8 +95,25 @@ class Invariants:
             # The uid alone may differ: the holder recreated a deleted Lease, and its tenure goes on.
             world.violate("an EC2 call of an old tenure is sent", f"{process.incarnation}: {operation}, {key}")
 
+    def moving(self, process: Process) -> None:
+        """An attempt to move an address begins: it is fresh knowledge that it acts on."""
+        stolen_at, process.stolen_at = process.stolen_at, None
+        if stolen_at is not None and process.written_sent_at <= stolen_at:
+            self._world.violate("repaired without a fresh renewal", process.incarnation)
+        self._looked(process)
+
+    def _looked(self, process: Process) -> None:
+        """After a freeze that nobody can overlook the Lease is read before anything is done."""
+        thawed_at = process.thawed_at
+        if thawed_at is None:
+            return
+        if process.read_sent_at < thawed_at - EPSILON_S:
+            self._world.violate("acts after a freeze without having read the Lease", process.incarnation)
+        process.thawed_at = None
+
     def announced(self, process: Process) -> None:
         """Announcements draw neighbours: the same right as for EC2."""
+        self._looked(process)
         if self._stood_still(process.member):
             return
         now = process.clock.now()
@@ -105,6 +127,8 @@ class Invariants:
     def lease_sent(self, process: Process, base: LeaseView | None, draft: LeaseDraft) -> None:
         """A write of the Lease leaves: a leaving member only renews or releases what is its own."""
         identity = process.config.identity
+        if draft.holder == identity:
+            self._said(process, draft)
         takes = draft.holder == identity and (base is None or base.holder != identity)
         state = process.agent.state
         if base is None and state.holder.key is not None and draft.transitions == state.holder.key[1]:
@@ -113,10 +137,26 @@ class Invariants:
         if takes and state.leaving:
             self._world.violate("a leaving member takes", process.incarnation)
 
+    def _said(self, process: Process, draft: LeaseDraft) -> None:
+        """What a holder says of itself: that the mapping has moved only after EC2's OK in this very tenure."""
+        offer = draft.annotations.get(OFFER)
+        if offer is not None and process.asking_ec2:
+            self._world.violate("offered with an open EC2 call", process.incarnation)
+        tenure = codec.parse_tenure(draft.annotations.get(TENURE), draft.holder, draft.transitions)
+        if tenure is None or not tenure.moved or not process.member.eni_id:
+            return
+        unmoved = [a for a in process.config.addresses if (draft.transitions, a) not in process.confirmed]
+        if unmoved:
+            self._world.violate("said to have moved without EC2's OK", f"{process.incarnation}: {unmoved}")
+
     def lease_written(self, process: Process, sent_at: float, draft: LeaseDraft) -> None:
         """A write of this process was answered OK: the right that this gives by the rule."""
         if draft.holder != process.config.identity:
             return
+        process.written_sent_at = max(process.written_sent_at, sent_at)
+        if draft.annotations.get(OFFER, "") is None:
+            # A take or a cancel: each has an Assign of its own, which repairs what else there is.
+            process.stolen_at = None
         duration_s = draft.duration_s
         margin = self._margins.get(duration_s)
         if margin is None:
@@ -137,7 +177,9 @@ class Invariants:
             return
         if before is not None and not after.holder and before.holder:
             # An earlier run of the same pod may be released too: its name and ENI are one's own.
-            if before.holder != author.config.identity:
+            tenure = before.view.tenure
+            mine = tenure is None or author.incarnation == tenure.incarnation or author.config.eni == tenure.eni
+            if before.holder != author.config.identity or not mine:
                 world.violate("a Lease of somebody else is released", f"{author.incarnation} released {before.holder}")
         elif before is not None and before.holder and after.holder and before.holder != after.holder:
             self._taken(before, after, author)
@@ -186,7 +228,7 @@ class Invariants:
         if not member.kernel.link_state.up or world.vpc.delivered.get(vip.address) != member.eni_id:
             return
         state = process.agent.state
-        reason = state.reason
+        reason = process.agent.removing_for
         if state.fence is Fence.LEASE:
             # It shares its ENI with a candidate: there the address ends with the right.
             return
@@ -194,6 +236,15 @@ class Invariants:
             # A call that IMDS does not show within T_lag is beyond what the rules promise: it is repaired afterwards.
             return
         world.violate("withdrawn while the VPC delivers here", f"{process.incarnation} ({reason})")
+
+    def foreign(self, process: Process) -> None:
+        """A foreign holder may bear the address anywhere: whoever knows of it has withdrawn (a removal may be slow)."""
+        member = process.member
+        view = process.agent.state.lease.view
+        if view is None or process.agent.state.lease.absent or view.holder != self._world.rival_name:
+            return
+        if process.agent.state.address.to_withdraw:
+            self._world.violate("yields to a foreign holder", f"{process.incarnation} on {member.name}")
 
     # ---------------------------------------------------------------------------------------- leaving
 
@@ -217,7 +268,9 @@ class Invariants:
             world.violate("a process ends with an error", f"{process.incarnation}: exit {process.exit_code}")
         # A machine that was suspended keeps an address longer than its clock says: kernel lifetimes stood still.
         excused = member.kernel.refusing or member.kernel.slow_s or process.loop.lost > 0
-        if any(member.kernel.bears(a) for a in process.config.addresses) and not excused:
+        # It may take the kernel for done when the lifetime is over; the kernel is a little late.
+        soon = world.timeline.now + REMOVAL_LATE_S / member.rate + EPSILON_S
+        if any(member.kernel.ends.get(a, soon) > soon for a in process.config.addresses) and not excused:
             world.violate("a member leaves its address behind", process.incarnation)
 
     # --------------------------------------------------------------------------------------- delivery

@@ -8,7 +8,16 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from vipd.core.model import CallFailed, CallFailure, LeaseAbsent, LeaseDraft, LeaseView, ReadOutcome, WriteOutcome, Written
+from vipd.core.model import (
+    CallFailed,
+    CallFailure,
+    LeaseAbsent,
+    LeaseDraft,
+    LeaseView,
+    ReadOutcome,
+    WriteOutcome,
+    Written,
+)
 from vipd.core.ports import Clock
 
 from .api import Network, Op, Outcome, Request, Wire
@@ -34,6 +43,7 @@ class SimLeases:
         self.stream = SimWatch(self, network, wire, loop, rng)
         self.writes = 0
         self.sending: Callable[[LeaseView | None, LeaseDraft], None] = lambda base, draft: None
+        self.was_read: Callable[[float], None] = lambda sent_at: None
         self.written: Callable[[float, LeaseDraft], None] = lambda sent_at, draft: None
 
     async def read(self, *, timeout_s: float) -> ReadOutcome:
@@ -70,7 +80,10 @@ class SimLeases:
             self.sending(base, draft)
 
         def deliver(outcome: Outcome) -> None:
-            if isinstance(outcome, Written) and draft is not None:
+            if op is Op.READ:
+                if not isinstance(outcome, CallFailed):
+                    self.was_read(sent_at)
+            elif isinstance(outcome, Written) and draft is not None:
                 self.written(sent_at, draft)
             if not answer.done():
                 answer.set_result(outcome)
@@ -90,9 +103,7 @@ class SimLeases:
 class SimWatch:
     """A watch: what it tells comes late, in order, and sometimes not at all."""
 
-    def __init__(
-        self, leases: SimLeases, network: Network, wire: Wire, loop: ProcessLoop, rng: random.Random
-    ) -> None:
+    def __init__(self, leases: SimLeases, network: Network, wire: Wire, loop: ProcessLoop, rng: random.Random) -> None:
         self._leases = leases
         self._network = network
         self._wire = wire

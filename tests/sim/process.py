@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vipd.agent.agent import Agent
 from vipd.agent.hands import Hands
-from vipd.core.messages import Changed, Effect, Note, ProbeAddresses, Probed
-from vipd.core.model import AddressClaim, Eni, Fence, LinkState, Vip
-from vipd.core.reasons import Phase
+from vipd.core.messages import (
+    Changed,
+    ClaimSeen,
+    Effect,
+    Event,
+    HealthSeen,
+    Note,
+    ProbeAddresses,
+    Probed,
+    RemoveAddresses,
+)
+from vipd.core.model import Address, AddressClaim, Eni, Fence, LinkState, Vip
+from vipd.core.reasons import Phase, Reason
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
 
@@ -60,11 +70,6 @@ class SimClaims:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._queue: asyncio.Queue[AddressClaim] = asyncio.Queue()
-
-    async def listen(self, vips: Sequence[Vip], link: LinkState) -> AsyncGenerator[AddressClaim, None]:
-        while True:
-            yield await self._queue.get()
 
     async def anybody(self, vip: Vip, link: LinkState | None) -> bool:
         await asyncio.sleep(0.01)
@@ -74,15 +79,20 @@ class SimClaims:
         return False
 
     def heard(self, claim: AddressClaim) -> None:
-        self._queue.put_nowait(claim)
+        if self._process.loop.life is not Life.DEAD:
+            self._process.tell(ClaimSeen(claim))
 
 
 class SimAgent(Agent):
     """The production agent, and the effects that it does not yet carry out."""
 
     claims: SimClaims
+    removing_for: Reason | None = None
+    """Why the address is being taken off."""
 
     def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, RemoveAddresses):
+            self.removing_for = effect.reason
         if isinstance(effect, ProbeAddresses):
             asyncio.get_running_loop().create_task(self._probe())
         else:
@@ -102,9 +112,10 @@ class Member:
         self.name = setting.names[index]
         rng = random.Random(f"{setting.seed}/{self.name}")
         managed = setting.fence is Fence.ENI
-        self.mac = f"02:00:00:00:00:{setting.enis[index]:02x}"
+        # Pods on one ENI have its MAC (ipvlan) or MACs of their own (macvlan).
+        self.mac = f"02:00:00:00:{index * setting.macs_differ:02x}:{setting.enis[index]:02x}"
         self.eni = Eni(f"eni-{setting.enis[index]}", self.mac) if managed else None
-        self.segment = self.mac if managed else "lan"
+        self.segment = f"eni-{setting.enis[index]}" if managed else "lan"
         """Members of one segment hear each other's ARP."""
         self.rate = setting.rates[index]
         self.rng = rng
@@ -117,6 +128,7 @@ class Member:
         self.imds = NodeImds(world.timeline, world.vpc)
         self.process: Process | None = None
         self.runs = 0
+        self.healthy = True
         self.priority = setting.priorities[index]
         self.slowest_call_s = 0.0
         """The longest that an EC2 call of this member took to be applied."""
@@ -172,7 +184,8 @@ class Process:
         self.world = world
         self.clock = member.clock
         self.loop = ProcessLoop(world.timeline, clock=member.clock, rate=member.rate, name=member.name)
-        self.incarnation = f"{member.name}-{member.runs}"
+        twin = setting.names.count(setting.names[member.index]) > 1
+        self.incarnation = f"{member.name}{member.index if twin else ''}-{member.runs}"
         self.config = ElectionConfig(
             identity=member.name,
             incarnation=self.incarnation,
@@ -183,6 +196,8 @@ class Process:
             fence=setting.fence,
             eni=member.eni_id,
             grace_s=setting.grace_s,
+            preempt=setting.preempt,
+            checks=setting.checks,
         )
         self.leases = SimLeases(
             world.network, member.wire, self.loop, self.clock, author=self, rng=random.Random(member.rng.random())
@@ -191,8 +206,21 @@ class Process:
         self.claims = SimClaims(self)
         self.true_right = float("-inf")
         """When the right to act ends on this process's clock, by the rule, from what really was sent and answered."""
+        self.confirmed: set[tuple[int, Address]] = set()
+        """What EC2 said it maps here: (transitions of the tenure that asked, address)."""
+        self.asking_ec2 = 0
+        """Attempts to move an address whose outcome is waited for."""
+        self.written_sent_at = float("-inf")
+        """When its last write that was answered OK had been sent, on its clock."""
+        self.read_sent_at = float("-inf")
+        """Likewise its last read."""
+        self.stolen_at: float | None = None
+        """Since when it knows that the mapping was taken from it and has not acted."""
+        self.thawed_at: float | None = None
+        """When it last went on after a freeze that it cannot overlook."""
         self.told_to_stop = False
         self.freezes = 0
+        self.frozen_at = 0.0
         self.exit_code: int | None = None
         self.agent = SimAgent(self.config, self._hands(setting), self)
         self.agent.claims = self.claims
@@ -226,8 +254,21 @@ class Process:
         self.kernel.before_remove = lambda vip: checks.removing(self, vip)
         self.leases.sending = lambda base, draft: checks.lease_sent(self, base, draft)
         self.leases.written = lambda sent_at, draft: checks.lease_written(self, sent_at, draft)
+        self.leases.was_read = lambda sent_at: setattr(self, "read_sent_at", sent_at)
+        if self.config.checks:
+            self.loop.call_later(0.3, self.tell_health)
         main = self.loop.create_task(self.agent.run())
         main.add_done_callback(self._ended)
+
+    def tell_health(self) -> None:
+        """What the checks find, told to the election."""
+        if self.loop.life is not Life.DEAD and self.config.checks:
+            detail = "" if self.member.healthy else "it does not answer"
+            self.tell(HealthSeen(healthy=self.member.healthy, detail=detail))
+
+    def tell(self, event: Event) -> None:
+        """Something that the agent hears of."""
+        self.loop.call_soon(self.agent._events.put_nowait, event)
 
     def _ended(self, main: asyncio.Task[int]) -> None:
         if self.loop.life is Life.DEAD or main.cancelled():
@@ -267,6 +308,8 @@ class Process:
             self.world.say(self.member.name, f"{change.before} -> {change.after} ({change.reason}{detail})")
 
     def noted(self, state: State, note: Note) -> None:
+        if note.reason is Reason.MAPPING_STOLEN:
+            self.stolen_at = self.clock.now()
         if self.world.telling:
             self.world.say(self.member.name, f"note {note.reason}: {note.detail}")
 
@@ -275,6 +318,8 @@ class Process:
         world = self.world
         if len(world.active) > 1 or world.rival_leads:
             world.invariants.loud()
+            if world.rival_leads:
+                world.invariants.foreign(self)
 
     # ------------------------------------------------------------------------------------------ facts
 
@@ -290,4 +335,3 @@ class Process:
 
     def __repr__(self) -> str:
         return f"Process({self.incarnation})"
-

@@ -61,6 +61,11 @@ class Setting:
     delivery_lag_s: float
     imds_lags: tuple[float, ...]
     length_s: float
+    checks: bool
+    """Whether members have health checks."""
+    preempt: bool
+    macs_differ: bool
+    """Whether members of one ENI have MACs of their own (macvlan) or share one (ipvlan)."""
     lossless: bool
     """No fault at all: then no packet is lost."""
     faults: tuple[Fault, ...] = field(default=())
@@ -86,7 +91,7 @@ class Setting:
             + (f" (LeaseDuration {self.rival_duration_s} s)" if self.rival else ""),
             f"API: trip {self.trip_s[0] * 1e3:.1f}-{sum(self.trip_s) * 1e3:.1f} ms, {self.noise}",
             f"EC2: {self.ec2_s[0]:.2f}-{self.ec2_s[1]:.2f} s, delivery lag {self.delivery_lag_s:.2f} s, {self.ec2_noise}",
-            f"IMDS lags: {', '.join(f'{lag:.2f}' for lag in self.imds_lags)}",
+            f"checks {self.checks}, preempt {self.preempt}, IMDS lags: {', '.join(f'{lag:.2f}' for lag in self.imds_lags)}",
         ]
 
 
@@ -111,10 +116,18 @@ def _setting(rng: random.Random, seed: int, intensity: int) -> Setting:
     families = rng.choice(((4,), (4,), (4,), (4,), (4,), (6,), (4, 6))) if fence is Fence.ENI else (4,)
     noisy = intensity > 0 and rng.random() < 0.5
     calm_clock = rng.random() < 0.2
+    names = list("abcd"[:count])
+    enis = list(range(1, count + 1))
+    if intensity and count > 1 and fence is Fence.ENI and rng.random() < 0.12:
+        enis[1] = enis[0]
+    elif intensity and count > 1 and fence is Fence.ENI and rng.random() < 0.04:
+        # A duplicate identity.  Without an ENI nothing tells it from an earlier run of the same pod.
+        names[1] = names[0]
+    preempt = rng.random() < 0.15
     return Setting(
         seed=seed,
-        names=tuple("abcd"[:count]),
-        enis=tuple(range(1, count + 1)),
+        names=tuple(names),
+        enis=tuple(enis),
         rates=tuple(1.0 if calm_clock else rng.uniform(0.98, 1.02) for _ in range(count)),
         durations=(duration,) * count,
         intervals=(min(2.0, round(duration * share, 2)),) * count,
@@ -130,7 +143,10 @@ def _setting(rng: random.Random, seed: int, intensity: int) -> Setting:
         ec2_s=rng.choice(((0.2, 0.6), (0.3, 0.5), (0.1, 2.5))) if intensity else (0.2, 0.6),
         delivery_lag_s=rng.choice((0.0, 0.1, 1.0)),
         imds_lags=tuple(rng.choice((0.0, 0.05, 0.5, 2.0, 9.0)) for _ in range(count)),
-        length_s=rng.uniform(15.0, 40.0),
+        length_s=rng.uniform(45.0, 75.0) if preempt else rng.uniform(15.0, 40.0),
+        checks=rng.random() < 0.2,
+        preempt=preempt,
+        macs_differ=rng.random() < 0.5,
         lossless=intensity == 0,
     )
 
@@ -193,11 +209,13 @@ KINDS: dict[str, tuple[int, Draw]] = {
     "link-down": (3, lambda r: (_short(r), 0.0)),
     "monitor-lost": (1, lambda r: (0.0, 0.0)),
     "wall-step": (1, lambda r: (0.0, r.choice((-30.0, -0.5, 0.5, 5.0)))),
+    "handover": (5, lambda r: (0.0, r.choice(("", "", "somebody")))),
+    "check-fails": (3, lambda r: (_short(r), 0.0)),
     "reload": (1, lambda r: (0.0, 0.0)),
     "rival-pauses": (0, lambda r: (_short(r), 0.0)),
 }
 RIVAL_KINDS = {"rival-starts": 4, "rival-stops": 4, "rival-pauses": 4, "rival-dies": 2}
-CALM_KINDS = {"stop": 5, "restart-standby": 3, "wall-step": 1, "monitor-lost": 1}
+CALM_KINDS = {"handover": 6, "stop": 5, "restart-standby": 3, "wall-step": 1, "monitor-lost": 1}
 CALM_GAP_S = 14.0
 """Between two planned changes: a successor may need T_lag to see its own mapping."""
 
@@ -209,7 +227,9 @@ def _faults(rng: random.Random, setting: Setting, intensity: int) -> tuple[Fault
         at = rng.uniform(4.0, 12.0)
         while at < setting.length_s:
             kind = rng.choices(list(CALM_KINDS), list(CALM_KINDS.values()))[0]
-            value: float | str = rng.choice((-30.0, 0.5, 5.0)) if kind == "wall-step" else 0.0
+            value: float | str = rng.choice((-30.0, 0.5, 5.0)) if kind == "wall-step" else ""
+            if kind == "handover":
+                value = rng.choice(("", "somebody"))
             faults.append(Fault(round(at, 3), kind, rng.randrange(members), rng.uniform(1.0, 3.0), value))
             at += rng.uniform(CALM_GAP_S, CALM_GAP_S + 6.0)
         return tuple(faults)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from vipd.core.model import Address, Fence
+from vipd.core.model import Address, AddressClaim, Fence, Vip
 from vipd.core.reasons import Phase
 
 from .api import LeaseServer, Network
@@ -15,7 +15,7 @@ from .faults import Faults
 from .invariants import T_LAG_S, Invariants
 from .loop import Life, Timeline
 from .process import Member, Process
-from .rival import Rival
+from .rival import NAME, Rival
 from .schedule import Setting
 
 STEP_S = 0.25
@@ -76,6 +76,8 @@ class World:
         self.forgotten_until = -1.0
         self.deleted_until = -1.0
         self.longest_right_s = max(*setting.durations, setting.rival_duration_s) * 1.05
+        self.requests = 0
+        self.rival_name = NAME
         self.rival: Rival | None = None
         self.rivals = 0
         self.rival_clock = MachineClock(self.timeline, rate=1.0, booted_s=50.0, wall_offset_s=0.0)
@@ -247,9 +249,7 @@ class World:
     def answered(self, address: Address) -> bool:
         """Whether a packet for it finds somebody."""
         eni = self.vpc.delivered.get(address)
-        return any(
-            m.eni_id == eni and m.kernel.bears(address) and m.kernel.link_state.up for m in self.members
-        )
+        return any(m.eni_id == eni and m.kernel.bears(address) and m.kernel.link_state.up for m in self.members)
 
     def answers_beside(self, member: Member, address: Address) -> bool:
         """Whether another pod on the same segment answers for the address."""
@@ -258,8 +258,14 @@ class World:
             for m in self.members
         )
 
-    def announced(self, process: Process, vip: object) -> None:
+    def announced(self, process: Process, vip: Vip) -> None:
+        """Everybody on the segment hears it; from another MAC it is a claim."""
         self.invariants.announced(process)
+        sender = process.member
+        for member in self.members:
+            if member.segment == sender.segment and member.mac != sender.mac and member.running is not None:
+                claim = AddressClaim(vip.address, vip.interface, sender.mac)
+                self.timeline.after(0.001, member.running.claims.heard, claim)
 
     def _ec2_sent(self, process: Process, operation: str, key: object) -> None:
         if self.telling:

@@ -31,7 +31,10 @@ class Kernel:
         self.done: list[str] = []
         self.slow_s = 0.0
         self.refuses: Vip | None = None
-        self.there: list[Vip] = []
+        self.there: set[Vip] = set()
+
+    async def borne(self) -> list[BorneAddress]:
+        return [BorneAddress(vip, 5) for vip in self.there]
 
     async def put(self, vip: Vip, *, valid_s: int) -> None:
         await asyncio.sleep(0)
@@ -39,13 +42,12 @@ class Kernel:
             raise LinkError(f"cannot add {vip}")
         self.clock.at += self.slow_s
         self.done.append(f"put {vip.address} {valid_s}")
-
-    async def borne(self) -> list[BorneAddress]:
-        return [BorneAddress(vip, 3) for vip in self.there]
+        self.there.add(vip)
 
     async def remove(self, vip: Vip) -> bool:
         await asyncio.sleep(0)
         self.done.append(f"remove {vip.address}")
+        self.there.discard(vip)
         return True
 
 
@@ -147,11 +149,13 @@ async def test_one_address_that_cannot_be_added_does_not_sink_the_others():
     assert str(A) in event.failure
 
 
-async def test_an_address_whose_refresh_fails_is_still_borne():
+async def test_a_refused_refresh_leaves_the_address_there():
     shell = Shell()
-    shell.kernel.refuses, shell.kernel.there = A, [A]
     shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
-    (event,) = await shell.settle()
+    await shell.settle()
+    shell.kernel.refuses = A
+    shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
+    _, event = await shell.settle()
     assert isinstance(event, m.AddressesPut)
     assert event.borne == {A.address, B.address}
     assert str(A) in event.failure

@@ -151,13 +151,17 @@ def test_a_thawed_holder_reads_before_anything_else_and_does_not_disturb_its_suc
     assert any(n.reason is Reason.CLOCK_LATE for n in active.notes)
 
 
-def test_a_clock_jump_makes_a_holder_quiet_until_it_has_read_the_lease():
+def test_after_a_clock_jump_only_a_renewal_gives_the_right_again():
     world = settled()
     active, _ = pair(world)
+    jumped_at, writers = world.now, len(world.writers)
     world.tell(active, m.ClockJumped())
     assert not active.state.loud(world.now)
+    assert world.bears(active)
     world.run(0.05)
     assert active.state.loud(world.now)
+    assert active.state.holder.renewed_at > jumped_at
+    assert len(world.writers) == writers
 
 
 def test_a_blip_of_the_api_shorter_than_the_lease_changes_nothing():
