@@ -226,7 +226,7 @@ class Hands:
         self._post(Probed(answered=any(answers)))
 
     async def _anybody(self, vip: Vip) -> bool:
-        """Whether anybody answers for the VIP; a link that cannot be asked has nobody on it."""
+        """Whether anybody answers for the VIP; where the link cannot be asked, somebody may."""
         link = self.links.get(vip.interface)
         if self.claims is None or link is None:
             return False
@@ -234,7 +234,7 @@ class Hands:
             return await self.claims.anybody(vip, link)
         except AnnounceError as error:
             log.warning("could not ask whether anybody bears %s: %s", vip, error)
-            return False
+            return True
 
     # ------------------------------------------------------------------------------------------ ENI
 
