@@ -20,21 +20,27 @@ POD = PodRef("default", "web-0", "pod-uid")
 
 async def test_a_role_is_patched_once(tmp_path: Path) -> None:
     async with serving(lambda r: r.answer(200, {}), tmp_path) as (server, client):
-        labels = MemberLabels(client, me=POD, lease="vip")
+        labels = MemberLabels(client, me=POD, lease="vip", identity="me")
         roles = [Role.STANDBY, Role.STANDBY, Role.ACTIVE, Role.ACTIVE, None, None]
         outcomes = [await labels.show(role) for role in roles]
     assert outcomes == [Labelled(written=True), Labelled(written=False)] * 3
     sent = [r.body["metadata"] for r in server.requests]
-    assert sent[0] == {"uid": "pod-uid", "labels": {"vipd.io/lease": "vip", "vipd.io/role": "standby"}}
+    assert sent[0] == {
+        "uid": "pod-uid",
+        "labels": {"vipd.io/lease": "vip", "vipd.io/role": "standby"},
+        "annotations": {"vipd.io/identity": "me"},
+    }
     assert sent[1]["labels"] == {"vipd.io/lease": "vip", "vipd.io/role": "active"}
     assert sent[2]["labels"] == {"vipd.io/lease": None, "vipd.io/role": None}
+    assert sent[2]["annotations"] == {"vipd.io/identity": None}
     assert {(r.method, r.path) for r in server.requests} == {("PATCH", "/api/v1/namespaces/default/pods/web-0")}
     assert server.requests[0].headers["content-type"] == "application/merge-patch+json"
 
 
 async def test_without_a_pod_the_node_bears_the_role(tmp_path: Path) -> None:
     async with serving(lambda r: r.answer(200, {}), tmp_path) as (server, client):
-        await MemberLabels(client, me=NodeRef("ip-10-0-1-11.ec2.internal"), lease="vip").show(Role.ACTIVE)
+        labels = MemberLabels(client, me=NodeRef("ip-10-0-1-11.ec2.internal"), lease="vip", identity="me")
+        await labels.show(Role.ACTIVE)
     assert server.requests[0].path == "/api/v1/nodes/ip-10-0-1-11.ec2.internal"
     assert "uid" not in server.requests[0].body["metadata"]
 
@@ -42,7 +48,7 @@ async def test_without_a_pod_the_node_bears_the_role(tmp_path: Path) -> None:
 async def test_after_a_failure_the_role_is_sent_again(tmp_path: Path) -> None:
     codes = [403, 409, 404, 200]
     async with serving(lambda r: r.answer(codes[len(server.requests) - 1], {}), tmp_path) as (server, client):
-        labels = MemberLabels(client, me=POD, lease="vip")
+        labels = MemberLabels(client, me=POD, lease="vip", identity="me")
         outcomes = [await labels.show(Role.ACTIVE) for _ in range(5)]
     assert [o.failure if isinstance(o, CallFailed) else o for o in outcomes] == [
         CallFailure.FORBIDDEN,
@@ -55,7 +61,7 @@ async def test_after_a_failure_the_role_is_sent_again(tmp_path: Path) -> None:
 
 async def test_a_silent_api_costs_no_more_than_the_time_given(tmp_path: Path) -> None:
     async with serving(lambda r: r.hang(), tmp_path) as (_, client):
-        outcome = await MemberLabels(client, me=POD, lease="vip").show(Role.ACTIVE, timeout_s=0.1)
+        outcome = await MemberLabels(client, me=POD, lease="vip", identity="me").show(Role.ACTIVE, timeout_s=0.1)
         written = await EventWriter(client, about=POD, instance="web-0").write("Moved", "m", timeout_s=0.1)
     assert isinstance(outcome, CallFailed)
     assert isinstance(written, CallFailed)

@@ -93,3 +93,12 @@ def test_in_a_pod_the_namespace_is_its_own(tmp_path: Path) -> None:
     assert default_namespace(environ=environ, service_account=tmp_path) == "default"
     (tmp_path / "namespace").write_text("prod\n")
     assert default_namespace(environ=environ, service_account=tmp_path) == "prod"
+
+
+async def test_a_member_is_known_by_the_identity_that_it_tells(tmp_path: Path) -> None:
+    told = pod("b", annotations={"vipd.io/identity": "blue/7"})
+    async with serving(pages([pod("a"), told]), tmp_path) as (_, client):
+        roster = await read_roster(client, namespace="default", lease="web-vip", timeout_s=2)
+    members = roster.of("default", "web-vip")
+    assert members is not None
+    assert [member.identity for member in members] == ["a_uid-a", "blue/7"]

@@ -132,9 +132,7 @@ class LeaseServer:
         notes = {key: text for key, text in draft.annotations.items() if text is not None}
         return self._put(f"uid-{self.version}", draft, notes, stamp, author)
 
-    def replace(
-        self, base: LeaseView, draft: LeaseDraft, *, stamp: datetime, author: object
-    ) -> Written | Conflict:
+    def replace(self, base: LeaseView, draft: LeaseDraft, *, stamp: datetime, author: object) -> Written | Conflict:
         if self.stored is None and not self.check_uid:
             # A PUT may create a Lease; only the uid in it prevents that.
             self.created_by_put = True
@@ -179,9 +177,7 @@ class LeaseServer:
             return False
         return not self.check_version or base.resource_version == str(now.version)
 
-    def _put(
-        self, uid: str, draft: LeaseDraft, notes: Mapping[str, str], stamp: datetime, author: object
-    ) -> Written:
+    def _put(self, uid: str, draft: LeaseDraft, notes: Mapping[str, str], stamp: datetime, author: object) -> Written:
         self.version += 1
         new = Stored(
             uid,
@@ -227,9 +223,7 @@ class Noise:
 
     @property
     def calm(self) -> bool:
-        return not (
-            self.lost_request or self.lost_reply or self.doubled or self.slow or self.late or self.refused
-        )
+        return not (self.lost_request or self.lost_reply or self.doubled or self.slow or self.late or self.refused)
 
 
 @dataclass(slots=True)

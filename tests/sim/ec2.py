@@ -90,7 +90,9 @@ class Vpc:
 
     # ---------------------------------------------------------------------------------------- calls
 
-    def call(self, process: Process, operation: str, key: Any, work: Callable[[], Any], wake: Callable[[Any], None]) -> None:
+    def call(
+        self, process: Process, operation: str, key: Any, work: Callable[[], Any], wake: Callable[[Any], None]
+    ) -> None:
         """Send one call; ``work`` is what EC2 does when it applies it, ``wake`` gets its answer."""
         loop, line, rng, noise = process.loop, process.member.line, self._rng, self.noise
         writes = operation != "Describe"

@@ -103,7 +103,7 @@ class Faults:
 
     def _come_back(self, member: Member) -> None:
         process = member.running
-        if self._over or process is not None and not process.told_to_stop:
+        if self._over or (process is not None and not process.told_to_stop):
             return
         self._world.kill(member)
         member.start()

@@ -8,7 +8,16 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from vipd.core.model import CallFailed, CallFailure, LeaseAbsent, LeaseDraft, LeaseView, ReadOutcome, WriteOutcome, Written
+from vipd.core.model import (
+    CallFailed,
+    CallFailure,
+    LeaseAbsent,
+    LeaseDraft,
+    LeaseView,
+    ReadOutcome,
+    WriteOutcome,
+    Written,
+)
 from vipd.core.ports import Clock
 
 from .api import Network, Op, Outcome, Request, Wire
@@ -94,9 +103,7 @@ class SimLeases:
 class SimWatch:
     """A watch: what it tells comes late, in order, and sometimes not at all."""
 
-    def __init__(
-        self, leases: SimLeases, network: Network, wire: Wire, loop: ProcessLoop, rng: random.Random
-    ) -> None:
+    def __init__(self, leases: SimLeases, network: Network, wire: Wire, loop: ProcessLoop, rng: random.Random) -> None:
         self._leases = leases
         self._network = network
         self._wire = wire

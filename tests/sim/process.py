@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from vipd.agent.agent import Agent
 from vipd.agent.hands import Hands
-from vipd.core.messages import Changed, ClaimSeen, Effect, Event, HealthSeen, Note, ProbeAddresses, Probed, RemoveAddresses
+from vipd.core.messages import (
+    Changed,
+    ClaimSeen,
+    Effect,
+    Event,
+    HealthSeen,
+    Note,
+    ProbeAddresses,
+    Probed,
+    RemoveAddresses,
+)
 from vipd.core.model import Address, AddressClaim, Eni, Fence, LinkState, Vip
 from vipd.core.reasons import Phase, Reason
 from vipd.core.settings import ElectionConfig
@@ -60,6 +70,7 @@ class SimClaims:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+
     async def anybody(self, vip: Vip, link: LinkState | None) -> bool:
         await asyncio.sleep(0.01)
         if self._process.world.answers_beside(self._process.member, vip.address):
@@ -324,4 +335,3 @@ class Process:
 
     def __repr__(self) -> str:
         return f"Process({self.incarnation})"
-

@@ -249,9 +249,7 @@ class World:
     def answered(self, address: Address) -> bool:
         """Whether a packet for it finds somebody."""
         eni = self.vpc.delivered.get(address)
-        return any(
-            m.eni_id == eni and m.kernel.bears(address) and m.kernel.link_state.up for m in self.members
-        )
+        return any(m.eni_id == eni and m.kernel.bears(address) and m.kernel.link_state.up for m in self.members)
 
     def answers_beside(self, member: Member, address: Address) -> bool:
         """Whether another pod on the same segment answers for the address."""

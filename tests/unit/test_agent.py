@@ -12,7 +12,7 @@ from vipd.agent.clock import JumpDetector, SystemClock
 from vipd.agent.hands import Hands
 from vipd.agent.witness import role_of
 from vipd.core import messages as m
-from vipd.core.model import AssignVerdict, Assigned, BorneAddress, Eni, LinkState, Mapped, Vip
+from vipd.core.model import Assigned, AssignVerdict, BorneAddress, Eni, LinkState, Mapped, Vip
 from vipd.core.reasons import Phase, Reason
 from vipd.errors import AnnounceError, LinkError
 from vipd.kube.members import Role

@@ -86,7 +86,8 @@ def test_the_help_of_the_sidecar_shows_every_option_with_its_variable(
     assert caught.value.code == 0
     text = capsys.readouterr().out
     for option in (*SIDECAR_OPTIONS, CONFIG):
-        assert f"{option.flag} {option.metavar}" in text
+        metavar = f"[{option.metavar}]" if option.boolean else option.metavar
+        assert f"{option.flag} {metavar}" in text
         assert option.variable in text
 
 

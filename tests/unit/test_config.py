@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vipd.config import (
     reload,
 )
 from vipd.config.check import longest_interval_s
+from vipd.config.checkspec import ExecSpec, HttpSpec, TcpSpec
 from vipd.config.option import Option
 from vipd.config.table import CONFIG, SIDECAR_OPTIONS
 from vipd.core import timing
@@ -60,6 +62,9 @@ def test_two_flags_are_enough_and_the_rest_has_defaults() -> None:
     assert settings.listen == Listen("0.0.0.0", 9808)
     assert (settings.grace_s, settings.interface_timeout_s) == (30.0, 60.0)
     assert (settings.log_format, settings.log_level) == (LogFormat.AUTO, LogLevel.INFO)
+    assert (settings.preempt, settings.checks) == (False, ())
+    assert (settings.check_interval_s, settings.check_timeout_s) == (1.0, 1.0)
+    assert (settings.check_rise, settings.check_fall) == (2, 3)
     assert settings.pod == PodInfo()
     assert settings.notes() == ()
 
@@ -150,6 +155,8 @@ def test_a_lease_duration_is_whole_seconds_in_any_unit(text: str, seconds: int) 
         ("priority", "-1", "not possible"),
         ("priority", "1_0", "not possible"),
         ("priority", "high", "from 0 to 255"),
+        ("preempt", "yes", "true or false"),
+        ("preempt", "True", "true or false"),
         ("fence", "ENI", "auto, eni or lease"),
         ("lease", "Web", "RFC 1123"),
         ("lease", "web_1", "RFC 1123"),
@@ -170,6 +177,40 @@ def test_a_lease_duration_is_whole_seconds_in_any_unit(text: str, seconds: int) 
         ("subnet-cidr", "10.0.1.0", "CIDR block"),
         ("subnet-cidr", "10.0.1.0/33", "CIDR block"),
         ("subnet-cidr", "fe80::%1/64", "CIDR block"),
+        ("check", "127.0.0.1:80", "no known scheme"),
+        ("check", "udp://127.0.0.1:80", "no known scheme"),
+        ("check", "HTTP://127.0.0.1:80", "no known scheme"),
+        ("check", "http:127.0.0.1:80", "no known scheme"),
+        ("check", "tcp://127.0.0.1", "has no port"),
+        ("check", "http://localhost/ready", "has no port"),
+        ("check", "http://[::1]/ready", "has no port"),
+        ("check", "tcp://:80", "has no host"),
+        ("check", "tcp://::1:80", "stands in brackets"),
+        ("check", "tcp://[10.0.0.1]:80", "no IPv6 address"),
+        ("check", "tcp://[fe80::1%net1]:80", "zone"),
+        ("check", "tcp://10.0.1.300:80", "neither a name nor an IP address"),
+        ("check", "tcp://web service:80", "neither a name nor an IP address"),
+        ("check", "tcp://web:0", "1 to 65535"),
+        ("check", "tcp://web:65536", "1 to 65535"),
+        ("check", "tcp://web:http", "1 to 65535"),
+        ("check", "tcp://web:80/", "1 to 65535"),
+        ("check", "http://me:secret@web:80/", "user name"),
+        ("check", "http://web:80/a b", "percent-encoded"),
+        ("check", "http://web:80/ä", "percent-encoded"),
+        ("check", "http://web:80/#top", "percent-encoded"),
+        ("check", "exec:", "names no command"),
+        ("check", "exec: ''", "names no command"),
+        ("check", "exec:sh -c 'true", "quotes"),
+        ("check", "exec:there-is-no-such-command --now", "not on PATH"),
+        ("check", "exec:/nonexistent/check", "does not exist"),
+        ("check", "exec:/etc/passwd", "not executable"),
+        ("check", "tcp://web:80\ntcp://web:80", "twice"),
+        ("check-interval", "0", "out of range"),
+        ("check-interval", "61s", "0.1s to 60s"),
+        ("check-timeout", "99ms", "out of range"),
+        ("check-timeout", "2m", "0.1s to 60s"),
+        ("check-rise", "0", "out of range"),
+        ("check-fall", "101", "out of range"),
         ("listen", "9808", "ADDR:PORT"),
         ("listen", ":9808", "ADDR:PORT"),
         ("listen", "localhost:9808", "ADDR:PORT"),
@@ -186,7 +227,7 @@ def test_a_lease_duration_is_whole_seconds_in_any_unit(text: str, seconds: int) 
 def test_an_impossible_value_is_refused_wherever_it_comes_from(file: Path, option: str, value: str, why: str) -> None:
     base = tuple(flag for flag in BASE if not flag.startswith(f"--{option}="))
     variable = "VIPD_" + option.upper().replace("-", "_")
-    file.write_text(f'{option}: "{value}"\n')
+    file.write_text(f"{option}: {json.dumps(value)}\n")
     told = {"flag --" + option: refusal(f"--{option}={value}", base=base)}
     told[f"file {file} key {option}"] = refusal(f"--config={file}", base=base)
     if value:
@@ -253,6 +294,65 @@ def test_what_is_missing_is_named(missing: str, base: tuple[str, ...]) -> None:
     assert refusal(base=base).startswith(f"{missing}: not given")
 
 
+# ------------------------------------------------------------------------------------ health checks
+
+
+def test_a_check_names_what_it_asks_and_is_shown_as_it_was_given() -> None:
+    specs = ("http://10.0.0.1:80/ready?deep=1", "https://[fd00::1]:8443", "tcp://[::1]:5432", "exec:test -d '/a, b'")
+    http, https, tcp, command = load(*(f"--check={spec}" for spec in specs)).checks
+    assert isinstance(http, HttpSpec)
+    assert isinstance(https, HttpSpec)
+    assert (http.host, https.host) == ("10.0.0.1", "fd00::1")
+    assert tcp == TcpSpec("::1", 5432)
+    assert command == ExecSpec(specs[3], ("test", "-d", "/a, b"))
+    assert tuple(map(str, (http, https, tcp, command))) == specs
+
+
+def test_a_variable_and_a_file_hold_one_check_a_line(file: Path) -> None:
+    specs = ["exec:test a, b", "tcp://localhost:80"]
+    file.write_text(f"check:\n- {specs[0]}\n- {specs[1]}\n")
+    assert list(map(str, load(f"--config={file}").checks)) == specs
+    file.write_text(f"check: |\n  {specs[0]}\n\n  {specs[1]}\n")
+    assert list(map(str, load(f"--config={file}").checks)) == specs
+    assert list(map(str, load(VIPD_CHECK="\n".join(["", *specs, ""])).checks)) == specs
+
+
+def test_a_command_is_looked_for_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ready").write_text("#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not on PATH" in refusal("--check=exec:ready")
+    (tmp_path / "ready").chmod(0o755)
+    assert load("--check=exec:ready now").checks == (ExecSpec("exec:ready now", ("ready", "now")),)
+    assert load(f"--check=exec:{tmp_path}/ready").checks
+
+
+# ----------------------------------------------------------------------------------------- booleans
+
+
+@pytest.mark.parametrize(
+    ("flags", "preempt"),
+    [
+        ((), False),
+        (("--preempt",), True),
+        (("--no-preempt",), False),
+        (("--preempt=true",), True),
+        (("--preempt=false",), False),
+        (("--preempt", "--priority=7"), True),
+    ],
+)
+def test_a_boolean_flag_stands_alone_or_with_a_value(flags: tuple[str, ...], preempt: bool) -> None:
+    assert load(*flags).preempt is preempt
+
+
+def test_a_boolean_may_come_from_everywhere_and_flags_win(file: Path) -> None:
+    file.write_text("preempt: true\n")
+    assert load(f"--config={file}").preempt is True
+    assert load(f"--config={file}", VIPD_PREEMPT="false").preempt is False
+    assert load(f"--config={file}", "--no-preempt", VIPD_PREEMPT="true").preempt is False
+    assert refusal("--preempt", "--no-preempt").startswith("flag --preempt: given 2 times")
+    assert "did you mean --no-preempt?" in refusal("--no-prempt")
+
+
 # ------------------------------------------------------------------------------------------ sources
 
 
@@ -283,7 +383,7 @@ def test_an_empty_variable_says_nothing() -> None:
     [
         ({"VIPD_LEAS": "x"}, "variable 'VIPD_LEAS': unknown; did you mean VIPD_LEASE?"),
         ({"VIPD_RENEW": "x"}, "did you mean VIPD_"),
-        ({"VIPD_ZZZZZZZ": "x"}, "variable 'VIPD_ZZZZZZZ': unknown; known: VIPD_CONFIG"),
+        ({"VIPD_ZZZZZZZ": "x"}, "variable 'VIPD_ZZZZZZZ': unknown; known: VIPD_CHECK"),
     ],
 )
 def test_an_unknown_variable_is_refused_with_a_hint(environ: dict[str, str], hint: str) -> None:
@@ -415,6 +515,10 @@ options = st.sampled_from([*SIDECAR_OPTIONS, CONFIG])
 texts = st.one_of(
     st.text(max_size=40),
     st.text(alphabet="0123456789.:/%[]-, smhen", max_size=24),
+    st.text(alphabet="tesh/1. '\\\n", max_size=24).map("exec:{}".format),
+    st.text(alphabet="a1:/[].@#?% ", max_size=16).flatmap(
+        lambda tail: st.sampled_from([f"http://{tail}", f"https://[::1]:{tail}", f"tcp://{tail}:80"])
+    ),
     st.sampled_from(["3s", "auto", "none", "off", "10.0.1.5", "fd00::5/64%net1", "eni-0123abcd", "us-east-2", "lease"]),
 )
 

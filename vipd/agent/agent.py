@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from vipd.core.messages import (
     Effect,
     Event,
     Exit,
+    HealthSeen,
     LeaseWatched,
     LinkSeen,
     Note,
@@ -39,7 +41,7 @@ from vipd.core.messages import (
     Woke,
     WriteLease,
 )
-from vipd.core.model import CallFailed
+from vipd.core.model import CallFailed, LinkState
 from vipd.core.ports import AddressGone, LinkChanged, LinkEvent, MonitorResync
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
@@ -49,6 +51,7 @@ log = logging.getLogger("vipd.agent")
 
 RESYNC_PAUSE_S = 0.5
 LISTEN_AGAIN_S = 1.0
+"""Between two attempts to listen; one that lasted longer had worked, and its end is told anew."""
 
 
 class Witness(Protocol):
@@ -64,10 +67,21 @@ class Witness(Protocol):
         """After each event."""
 
 
+class Monitor(Protocol):
+    """Watches over the health of what the VIPs are for."""
+
+    async def run(self, report: Callable[[bool, str], None]) -> None:
+        """Until cancelled: report whether all is well, and what is not, first and at each change."""
+
+
 class Agent:
     """One member of one VIP group."""
 
-    def __init__(self, config: ElectionConfig, hands: Hands, witness: Witness) -> None:
+    def __init__(
+        self, config: ElectionConfig, hands: Hands, witness: Witness, *, monitor: Monitor | None = None
+    ) -> None:
+        """``monitor``: where ``config.checks`` says that there are health checks."""
+        self._monitor = monitor
         self.state = election.initial(config)
         self._hands = hands
         self._witness = witness
@@ -83,7 +97,7 @@ class Agent:
         self._events.put_nowait(StopAsked())
 
     def reconfigure(self, config: ElectionConfig) -> None:
-        """Take over a new priority, duration, interval or grace period."""
+        """Take over a new priority, preemption, duration, interval or grace period."""
         self._events.put_nowait(Reconfigured(config=config))
 
     # ----------------------------------------------------------------------------------------- loop
@@ -101,6 +115,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch())
             links = group.create_task(self._follow_links())
+            health = group.create_task(self._monitor.run(self._health_seen)) if self._monitor else None
             names = {vip.interface for vip in hands.vips}
             listening = [group.create_task(self._follow_claims(name)) for name in sorted(names)]
             while self._exit_code is None:
@@ -110,6 +125,8 @@ class Agent:
                 self._step(event)
             watch.cancel()
             links.cancel()
+            if health is not None:
+                health.cancel()
             for task in listening:
                 task.cancel()
         if self._timer is not None:
@@ -187,21 +204,27 @@ class Agent:
                 self._events.put_nowait(LeaseWatched(outcome=outcome))
 
     async def _follow_claims(self, name: str) -> None:
-        """Who else speaks for a VIP on this interface; it may go and come back."""
+        """Who else speaks for a VIP on this interface; it may go and come back, also with another MAC."""
         claims, complained = self._hands.claims, False
         vips = [vip for vip in self._hands.vips if vip.interface == name]
         while claims is not None:
-            link = self._hands.links.get(name)
+            link, began = self._hands.links.get(name), self._hands.clock.now()
             try:
                 if link is not None and link.up:
                     async with aclosing(claims.listen(vips, link)) as heard:
                         async for claim in heard:
+                            if not self._same_link(link):
+                                break  # what comes from its new MAC would be taken for another's
                             self._events.put_nowait(ClaimSeen(claim=claim))
             except AnnounceError as error:
-                if not complained:
+                if not complained or self._hands.clock.now() - began > LISTEN_AGAIN_S:
                     log.warning("claims of the VIPs by others go unnoticed for now: %s", error)
                 complained = True
             await asyncio.sleep(LISTEN_AGAIN_S)
+
+    def _same_link(self, link: LinkState) -> bool:
+        now = self._hands.links.get(link.name)
+        return now is not None and (now.index, now.mac) == (link.index, link.mac)
 
     async def _follow_links(self) -> None:
         async with aclosing(self._hands.kernel.events()) as events:
@@ -239,6 +262,9 @@ class Agent:
     async def _look_at_links(self) -> None:
         for name in {vip.interface for vip in self._hands.vips}:
             self._hands.link_changed(name, await self._hands.kernel.link(name))
+
+    def _health_seen(self, healthy: bool, detail: str) -> None:
+        self._events.put_nowait(HealthSeen(healthy=healthy, detail=detail))
 
     def _link_seen(self) -> LinkSeen:
         for name, link in self._hands.links.items():

@@ -173,7 +173,7 @@ class Hands:
         self._post(AddressesPut(borne=frozenset(borne), failure="; ".join(failures)))
 
     async def _still_there(self, vip: Vip) -> bool:
-        """Whether a refresh failed and left what was there: it answers until its lifetime ends, and is to be removed."""
+        """Whether a refresh failed and left what was there: it answers until its lifetime ends; it is to be removed."""
         try:
             there = await self.kernel.borne()
         except LinkError:
@@ -222,17 +222,19 @@ class Hands:
         self._spawn(self._probe_addresses())
 
     async def _probe_addresses(self) -> None:
-        """Whether anybody answers for a VIP; a link that cannot be asked has nobody on it."""
-        answered = False
-        for vip in self.vips:
-            link = self.links.get(vip.interface)
-            if self.claims is None or link is None:
-                continue
-            try:
-                answered = await self.claims.anybody(vip, link) or answered
-            except AnnounceError as error:
-                log.warning("could not ask whether anybody bears %s: %s", vip, error)
-        self._post(Probed(answered=answered))
+        answers = await asyncio.gather(*(self._anybody(vip) for vip in self.vips))
+        self._post(Probed(answered=any(answers)))
+
+    async def _anybody(self, vip: Vip) -> bool:
+        """Whether anybody answers for the VIP; where the link cannot be asked, somebody may."""
+        link = self.links.get(vip.interface)
+        if self.claims is None or link is None:
+            return False
+        try:
+            return await self.claims.anybody(vip, link)
+        except AnnounceError as error:
+            log.warning("could not ask whether anybody bears %s: %s", vip, error)
+            return True
 
     # ------------------------------------------------------------------------------------------ ENI
 

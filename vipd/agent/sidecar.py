@@ -22,6 +22,8 @@ from vipd.agent.hands import Hands
 from vipd.agent.witness import Teller
 from vipd.announce.claims import PacketClaims
 from vipd.announce.packet import PacketAnnouncer
+from vipd.checks.make import make_checks
+from vipd.checks.monitor import HealthMonitor
 from vipd.config import SidecarSettings, reload
 from vipd.core import timing
 from vipd.core.model import CallFailed, CallFailure, Fence, LinkState
@@ -53,7 +55,7 @@ PASSING = frozenset({CallFailure.TIMEOUT, CallFailure.UNREACHABLE, CallFailure.T
 CREDENTIALS_S = 60.0
 """How often temporary AWS credentials are looked at, so that a takeover never waits for new ones."""
 
-LIVE_KEYS = frozenset({"priority", "lease-duration", "renew-interval", "grace", "log-level"})
+LIVE_KEYS = frozenset({"priority", "preempt", "lease-duration", "renew-interval", "grace", "log-level"})
 """What SIGHUP changes at once; everything else needs a restart, and says so."""
 
 
@@ -157,6 +159,7 @@ class Sidecar:
         self._settings = replace(
             self._settings,
             priority=settings.priority,
+            preempt=settings.preempt,
             lease_duration_s=settings.lease_duration_s,
             renew_interval_s=settings.renew_interval_s,
             grace_s=settings.grace_s,
@@ -171,6 +174,7 @@ class Sidecar:
             replace(
                 config,
                 priority=settings.priority,
+                preempt=settings.preempt,
                 duration_s=settings.lease_duration_s,
                 interval_s=settings.renew_interval_s,
                 grace_s=settings.grace_s,
@@ -220,6 +224,8 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
         duration_s=settings.lease_duration_s,
         interval_s=settings.renew_interval_s,
         priority=settings.priority,
+        preempt=settings.preempt,
+        checks=bool(settings.checks),
         fence=fence,
         eni=aws.eni_ids if aws else "",
         grace_s=settings.grace_s,
@@ -237,8 +243,19 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
             eni=config.eni or None,
         ),
     )
-    agent = Agent(config, hands, teller)
+    agent = Agent(config, hands, teller, monitor=_monitor(settings))
     return Sidecar(settings, agent=agent, hands=hands, teller=teller, metrics=metrics, aws=aws)
+
+
+def _monitor(settings: SidecarSettings) -> HealthMonitor | None:
+    if not settings.checks:
+        return None
+    return HealthMonitor(
+        make_checks(settings.checks, timeout_s=settings.check_timeout_s),
+        interval_s=settings.check_interval_s,
+        rise=settings.check_rise,
+        fall=settings.check_fall,
+    )
 
 
 async def _keep_credentials(aws: AwsSide) -> None:
@@ -315,6 +332,6 @@ def _teller(settings: SidecarSettings, client: ApiClient, metrics: Metrics) -> T
         me = NodeRef(name=pod.node)
     return Teller(
         metrics=metrics,
-        labels=MemberLabels(client, me=me, lease=settings.lease) if me else None,
+        labels=MemberLabels(client, me=me, lease=settings.lease, identity=settings.identity) if me else None,
         events=EventWriter(client, about=about, instance=settings.identity),
     )

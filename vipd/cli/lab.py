@@ -14,7 +14,8 @@ from typing import Any, TextIO
 from vipd.config.option import did_you_mean, quoted
 from vipd.errors import ConfigError
 from vipd.lab.measure import Timeline
-from vipd.lab.scenarios import SCENARIOS, Scenario
+from vipd.lab.promise import Scenario
+from vipd.lab.scenarios import SCENARIOS
 from vipd.lab.setting import Setting
 
 ALL = "all"

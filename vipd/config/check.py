@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vipd.config.checkspec import CheckSpec
 from vipd.config.model import EniMode, FenceChoice, SidecarSettings
+from vipd.config.option import wrong
 from vipd.core import timing
 from vipd.core.model import Network, Vip
 from vipd.errors import ConfigError
@@ -34,6 +36,7 @@ def check(settings: SidecarSettings, origin: Origin) -> None:
     _check_eni(settings, origin)
     _check_fence(settings, origin)
     _check_subnets(settings.vips, settings.subnet_cidrs, origin)
+    _check_checks(settings.checks, origin)
 
 
 def _check_vips(vips: Sequence[Vip], origin: Origin) -> None:
@@ -92,3 +95,9 @@ def _check_subnets(vips: Sequence[Vip], cidrs: Sequence[Network], origin: Origin
             raise ConfigError(
                 f"{origin('vip')}: {vip.address} is outside {origin('subnet-cidr')}; allowed: in {blocks}"
             )
+
+
+def _check_checks(checks: Sequence[CheckSpec], origin: Origin) -> None:
+    for number, spec in enumerate(checks):
+        if spec in checks[:number]:
+            raise wrong(origin("check"), str(spec), "is there twice", "each check once")

@@ -19,9 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser, options: Sequence[Option[Any]
             groups[option.group] = parser.add_argument_group(option.group)
         note = f"default: {option.default}; {option.variable}" if option.default else option.variable
         text = f"{option.help} [{note}]".replace("%", "%%")
-        # Values stay text here: flags, variables and file keys are understood by the same parsers.
-        groups[option.group].add_argument(
-            option.flag, dest=option.name, metavar=option.metavar, action="append", help=text
+        _add(groups[option.group], option, text)
+
+
+def _add(group: Any, option: Option[Any], text: str) -> None:
+    # Values stay text here: flags, variables and file keys are understood by the same parsers.
+    kind = {"nargs": "?", "const": "true"} if option.boolean else {}
+    group.add_argument(option.flag, dest=option.name, metavar=option.metavar, action="append", help=text, **kind)
+    if option.boolean:
+        group.add_argument(
+            option.opposite, dest=option.name, action="append_const", const="false", help=argparse.SUPPRESS
         )
 
 

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vipd.config.checkspec import CheckSpec
 from vipd.config.values import Listen
 from vipd.core import timing
 from vipd.core.model import Address, Network, Vip
@@ -77,6 +78,8 @@ class SidecarSettings:
     """At least 0.1; leaves room for one attempt before the right to act ends."""
     priority: int
     """0..255; more is preferred."""
+    preempt: bool
+    """Ask a holder of lower priority to hand over."""
     fence: FenceChoice
     eni_mode: EniMode
     eni_ids: Mapping[str, str]
@@ -84,6 +87,16 @@ class SidecarSettings:
     region: str | None
     """None: AWS_REGION, AWS_DEFAULT_REGION, then IMDS tell."""
     subnet_cidrs: tuple[Network, ...]
+    checks: tuple[CheckSpec, ...]
+    """Health checks; no spec twice."""
+    check_interval_s: float
+    """0.1..60."""
+    check_timeout_s: float
+    """0.1..60; may be longer than the interval: runs of one check never overlap."""
+    check_rise: int
+    """1..100: so many successes in a row make a check healthy."""
+    check_fall: int
+    """1..100: so many failures in a row make it unhealthy."""
     listen: Listen | None
     """None: no HTTP endpoint."""
     grace_s: float

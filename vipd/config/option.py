@@ -32,12 +32,21 @@ class Option(Generic[T]):
     group: str
     repeatable: bool = False
     """May be given several times; a value may also be a list, separated by commas or blanks."""
+    by_line: bool = False
+    """Such a list is separated by line ends alone, since values have commas and blanks of their own."""
+    boolean: bool = False
+    """The flag alone says true, with ``no-`` before its name false; else the value is ``true`` or ``false``."""
     fields: tuple[str, ...] = ()
     """The fields of the settings it decides."""
 
     @property
     def flag(self) -> str:
         return f"--{self.name}"
+
+    @property
+    def opposite(self) -> str:
+        """The flag that says false, where it is a boolean."""
+        return f"--no-{self.name}"
 
     @property
     def variable(self) -> str:
@@ -70,7 +79,7 @@ def did_you_mean(unknown: str, known: Iterable[str]) -> str:
 
 def understand(option: Option[T], raw: Raw) -> tuple[T, ...]:
     """Every value of what was said.  Raises ConfigError that names its origin."""
-    texts = [part for text in raw.texts for part in _split(text)] if option.repeatable else list(raw.texts)
+    texts = [part for text in raw.texts for part in _split(option, text)] if option.repeatable else list(raw.texts)
     if not texts:
         raise ConfigError(f"{raw.origin}: no value; allowed: {option.allowed}")
     return tuple(_one(option, raw.origin, text.strip()) for text in texts)
@@ -85,5 +94,7 @@ def _one(option: Option[T], origin: str, text: str) -> T:
         raise wrong(origin, text, str(error), option.allowed) from error
 
 
-def _split(text: str) -> list[str]:
+def _split(option: Option[T], text: str) -> list[str]:
+    if option.by_line:
+        return [line for line in text.split("\n") if line.strip()]
     return text.replace(",", " ").split()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from vipd.config import values
+from vipd.config.checkspec import CheckSpec, check_spec
 from vipd.config.model import FenceChoice, LogFormat, LogLevel
 from vipd.config.option import Option
 from vipd.config.values import EniText, Listen, VipText
 from vipd.core.model import Network
 
-ELECTION, AWS, RUNNING = "election", "AWS", "running and looking"
+ELECTION, AWS, HEALTH, RUNNING = "election", "AWS", "health checks", "running and looking"
 
 VIP = Option[VipText](
     name="vip",
@@ -93,6 +94,17 @@ PRIORITY = Option[int](
     group=ELECTION,
     fields=("priority",),
 )
+PREEMPT = Option[bool](
+    name="preempt",
+    metavar="true|false",
+    help="ask an owner of lower priority to hand over, after 30 s of readiness; --no-preempt: never",
+    allowed="true or false (as flags --preempt and --no-preempt)",
+    parse=values.boolean,
+    default="false",
+    group=ELECTION,
+    boolean=True,
+    fields=("preempt",),
+)
 FENCE = Option[FenceChoice](
     name="fence",
     metavar="auto|eni|lease",
@@ -134,6 +146,59 @@ SUBNET_CIDR = Option[Network](
     group=AWS,
     repeatable=True,
     fields=("subnet_cidrs",),
+)
+CHECK = Option[CheckSpec](
+    name="check",
+    metavar="SPEC",
+    help="what must work where the VIP is: http://HOST:PORT/PATH or https://... (200 to 399), tcp://HOST:PORT "
+    "(accepts), or exec:COMMAND ARG... (exits with 0; no shell); repeatable, in a variable one a line",
+    allowed="http://HOST:PORT/PATH, https://HOST:PORT/PATH, tcp://HOST:PORT (IPv6: [ADDR]:PORT), exec:COMMAND ARG...",
+    parse=check_spec,
+    default="none",
+    group=HEALTH,
+    repeatable=True,
+    by_line=True,
+    fields=("checks",),
+)
+CHECK_INTERVAL = Option[float](
+    name="check-interval",
+    metavar="TIME",
+    help="how often each check runs",
+    allowed="0.1s to 60s, like 1, 1s or 500ms",
+    parse=values.Duration(0.1, 60),
+    default="1s",
+    group=HEALTH,
+    fields=("check_interval_s",),
+)
+CHECK_TIMEOUT = Option[float](
+    name="check-timeout",
+    metavar="TIME",
+    help="how long a check may take; then it has failed",
+    allowed="0.1s to 60s, like 1, 1s or 500ms",
+    parse=values.Duration(0.1, 60),
+    default="1s",
+    group=HEALTH,
+    fields=("check_timeout_s",),
+)
+CHECK_RISE = Option[int](
+    name="check-rise",
+    metavar="N",
+    help="so many successes in a row make a check healthy again",
+    allowed="a whole number from 1 to 100",
+    parse=values.WholeNumber(1, 100),
+    default="2",
+    group=HEALTH,
+    fields=("check_rise",),
+)
+CHECK_FALL = Option[int](
+    name="check-fall",
+    metavar="N",
+    help="so many failures in a row make a check unhealthy",
+    allowed="a whole number from 1 to 100",
+    parse=values.WholeNumber(1, 100),
+    default="3",
+    group=HEALTH,
+    fields=("check_fall",),
 )
 LISTEN = Option[Listen | None](
     name="listen",
@@ -204,10 +269,16 @@ SIDECAR_OPTIONS: tuple[Option[Any], ...] = (
     LEASE_DURATION,
     RENEW_INTERVAL,
     PRIORITY,
+    PREEMPT,
     FENCE,
     ENI,
     REGION,
     SUBNET_CIDR,
+    CHECK,
+    CHECK_INTERVAL,
+    CHECK_TIMEOUT,
+    CHECK_RISE,
+    CHECK_FALL,
     LISTEN,
     GRACE,
     INTERFACE_TIMEOUT,

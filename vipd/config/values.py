@@ -120,6 +120,13 @@ class OneOf(Generic[E]):
         return self.words(text)
 
 
+def boolean(text: str) -> bool:
+    """``true`` or ``false``."""
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
 def vip(text: str) -> VipText:
     """``ADDR[/PREFIX][%IF]``; refuses addresses that no ENI can have."""
     rest, percent, name = text.partition("%")

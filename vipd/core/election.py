@@ -102,7 +102,7 @@ def _notice_lateness(t: Turn, event: Event) -> None:
     if isinstance(event, ClockJumped):
         t.set(doubt_since=t.now)
         t.holder(right_until=NEVER, jumped_at=t.now)
-        t.lease(read_due_at=None, write_due_at=t.now)
+        t.lease(write_due_at=t.now, read_due_at=None)
         t.note(Reason.CLOCK_JUMPED, "the clocks disagree about the time gone by: reading the Lease first", warning=True)
     elif wake_at is not None and t.now > wake_at + timing.LATE_S:
         late = t.now - wake_at

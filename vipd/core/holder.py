@@ -146,6 +146,9 @@ def on_put(t: Turn, event: AddressesPut) -> None:
         t.address(failures=failures, failure=event.failure, put_due_at=t.now + timing.PLUMB_RETRY_S)
         return
     t.address(failures=0)
+    if event.failure:
+        # A refresh failed: the address is there, but its lifetime goes on ending.
+        t.address(put_due_at=t.now + timing.PLUMB_RETRY_S)
     if s.holder.announced_key != s.holder.key or fresh:
         t.holder(announced_key=s.holder.key)
         # What was offered is still answered by the old owner: neighbours are not to be drawn to an ENI that
@@ -184,21 +187,23 @@ def _announce_rules(t: Turn) -> None:
 
 def right_ended(t: Turn) -> None:
     """No renewal succeeded in time.  With fence eni the mapping still fences, so keep answering, quietly."""
-    detail = "no renewal of the Lease succeeded in time"
     s = t.state
+    jumped = s.holder.jumped_at > s.holder.renewed_at
+    why = Reason.CLOCK_JUMPED if jumped else Reason.RIGHT_ENDED
+    detail = "the clocks may have stood still" if jumped else "no renewal of the Lease succeeded in time"
     t.end_right()
     if s.leaving:
         t.set(letting_go=Reason.STOPPING, released_at=None)
     if s.fence is Fence.LEASE:
         if s.address.to_withdraw:
-            t.withdraw(Reason.RIGHT_ENDED)
-        t.enter(Phase.YIELDING if s.leaving else Phase.STANDBY, Reason.RIGHT_ENDED, detail)
+            t.withdraw(why)
+        t.enter(Phase.YIELDING if s.leaving else Phase.STANDBY, why, detail)
         return
     t.address(put_due_at=t.now if s.address.put_due_at is None else s.address.put_due_at)
     if may_hold(t.state):
         t.enter(Phase.HOLDING, Reason.API_AWAY, detail)
     else:
-        t.enter(Phase.YIELDING, Reason.RIGHT_ENDED, detail)
+        t.enter(Phase.YIELDING, why, detail)
 
 
 def sharing_rules(t: Turn) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEASE_LABEL = "vipd.io/lease"
 ROLE_LABEL = "vipd.io/role"
+IDENTITY_ANNOTATION = "vipd.io/identity"
+"""What the member calls itself in the Lease: longer than a label may be."""
 
 MAX_LABEL_CHARS = 63
 """Labels are shorter than the names of Leases may be (253)."""
@@ -68,7 +70,8 @@ def label_value(name: str) -> str:
 class MemberLabels:
     """The labels of one member of one VIP group."""
 
-    def __init__(self, client: ApiClient, *, me: PodRef | NodeRef, lease: str) -> None:
+    def __init__(self, client: ApiClient, *, me: PodRef | NodeRef, lease: str, identity: str) -> None:
+        self._identity = identity
         self._api = Api(client)
         self._lease = label_value(lease)
         self._shown: Role | None = None
@@ -93,11 +96,12 @@ class MemberLabels:
         self._calls += 1
         call = self._calls
         labels = {LEASE_LABEL: self._lease if role else None, ROLE_LABEL: role.value if role else None}
+        annotations = {IDENTITY_ANNOTATION: self._identity if role else None}
         reply = await self._api.call(
             "PATCH",
             self._path,
             timeout_s=timeout_s,
-            body={"metadata": {**self._metadata, "labels": labels}},
+            body={"metadata": {**self._metadata, "labels": labels, "annotations": annotations}},
             content_type=MERGE_PATCH,
         )
         if isinstance(reply, CallFailed):

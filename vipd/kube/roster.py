@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from vipd.core.model import CallFailed, CallFailure
 from vipd.kube.api import Api
-from vipd.kube.members import LEASE_LABEL, ROLE_LABEL, Role, label_value
+from vipd.kube.members import IDENTITY_ANNOTATION, LEASE_LABEL, ROLE_LABEL, Role, label_value
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient
@@ -50,10 +50,14 @@ class Member:
     """As labelled: a ``Role``, or anything that somebody else put there."""
     leaving: bool
     """It is being deleted."""
+    told: str = ""
+    """What it says that it calls itself in the Lease."""
 
     @property
     def identity(self) -> str:
-        """What the member calls itself in the Lease unless told otherwise (``--identity``)."""
+        """What the member calls itself in the Lease; where it does not say, what it does by default."""
+        if self.told:
+            return self.told
         return f"{self.name}_{self.uid}" if self.kind is MemberKind.POD else self.name
 
     @property
@@ -134,6 +138,7 @@ def _member(kind: MemberKind, item: object) -> Member | None:
         lease=_text(labels.get(LEASE_LABEL)),
         role=_text(labels.get(ROLE_LABEL)),
         leaving=bool(metadata.get("deletionTimestamp")),
+        told=_text(_mapping(metadata.get("annotations")).get(IDENTITY_ANNOTATION)),
     )
 
 

@@ -170,8 +170,16 @@ class Ec2:
         if late_s is not None:
             self._apply_late(request, late_s)
             raise Unanswered("late")
-        await asyncio.sleep(self.latency_s.get(action, self.write_s if action in WRITES else self.describe_s))
+        hold = self.faults.held.get(request.caller) if action in WRITES else None
+        if hold is not None:
+            hold.waiting += 1
+            await hold.released.wait()
+        else:
+            await asyncio.sleep(self._latency_s(action))
         return ACTIONS[action](self.vpc, form, request.caller)
+
+    def _latency_s(self, action: str) -> float:
+        return self.latency_s.get(action, self.write_s if action in WRITES else self.describe_s)
 
     def _apply_late(self, request: _Request, late_s: float) -> None:
         def apply() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from vipd.lab.vpc import boottime
@@ -55,6 +56,15 @@ class Bucket:
 
 
 @dataclass(slots=True)
+class Hold:
+    """Writes that wait on their way, and are applied as soon as they are let go."""
+
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+    """How many of them there are."""
+
+
+@dataclass(slots=True)
 class Faults:
     """What goes wrong at present; changed while running."""
 
@@ -70,6 +80,8 @@ class Faults:
     """Never answer writes, but apply them this many seconds later ..."""
     late_calls: int | None = None
     """... this many times (None: until it is cleared)."""
+    held: dict[str, Hold] = field(default_factory=dict)
+    """Callers whose writes wait on their way, until somebody lets them go."""
     denied: set[str] = field(default_factory=set)
     """What the policy denies: "Action" for everybody, or "caller:Action"."""
     expired: dict[str, str] = field(default_factory=dict)

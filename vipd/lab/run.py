@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vipd.core.model import Address
 from vipd.lab.measure import Phases, RoundResult, Take, Timeline, takeover_phases, two_owners_s
-from vipd.lab.scenarios import Promise, Scenario
+from vipd.lab.promise import Promise, Scenario
 from vipd.lab.setting import Setting
 from vipd.lab.stage import SceneFailed, Stage
 from vipd.lab.topology import Lab
@@ -41,19 +41,19 @@ async def staged(setting: Setting, *, folder: Path | None = None) -> AsyncIterat
 async def play(scenario: Scenario, stage: Stage, number: int) -> Timeline:
     """One round, and all that was seen of it."""
     begun_at = stage.fault_at = stage.now()
-    before = failure = ""
+    failure = ""
     try:
         await stage.set()
         # Faults come at any moment between two renewals.
         await stage.pause(random.uniform(0, stage.duration_s / 3))
-        begun_at = stage.fault_at = stage.now()
-        before = stage.active
+        stage.fault()
+        begun_at = stage.fault_at
         await scenario.act(stage)
     except SceneFailed as error:
         failure = str(error)
     end = stage.now()
     await stage.pause(ANSWERS_IN_S)
-    result = _result(scenario, stage, number, before=before, begun_at=begun_at, end=end, failure=failure)
+    result = _result(scenario, stage, number, begun_at=begun_at, end=end, failure=failure)
     return _timeline(scenario, stage, result, end)
 
 
@@ -84,9 +84,7 @@ def setting_for(scenario: Scenario, *, duration_s: float | None, ec2_s: float | 
 # --------------------------------------------------------------------------------------------- judging
 
 
-def _result(
-    scenario: Scenario, stage: Stage, number: int, *, before: str, begun_at: float, end: float, failure: str
-) -> RoundResult:
+def _result(scenario: Scenario, stage: Stage, number: int, *, begun_at: float, end: float, failure: str) -> RoundResult:
     start = stage.fault_at - LEAD_S
     windows = [log.window(start, end) for log in stage.lab.probes.values()]
     worst = max(windows, key=lambda w: w.gap_s)
@@ -96,7 +94,7 @@ def _result(
         sent=sum(w.sent for w in windows),
         lost=sum(w.lost for w in windows),
         gap_ms=round(worst.gap_s * 1000, 1),
-        owner_before=before,
+        owner_before=stage.owner_before,
         owner_after=worst.last_who,
         two_owners_ms=round(_two_owners_s(stage, start, end) * 1000, 1),
         lease_transitions=_transitions(stage),

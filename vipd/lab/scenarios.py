@@ -1,52 +1,17 @@
 """The faults the lab can show, and what vipd promises for each.
 
-A scenario is a name, a setting, a fault, and a promise that is checked after every round.  Promises about
-time are in milliseconds on top of the EC2 calls of the takeover, which are measured in the same round.
+Here are the sudden ones, and the list of all; planned moves are in ``handovers``, services that fail in ``outages``.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
+from vipd.lab.handovers import LAGGING, PLANNED
+from vipd.lab.outages import OUTAGES
+from vipd.lab.promise import Promise, Scenario
 from vipd.lab.setting import Setting
 from vipd.lab.stage import Stage
-
-Act = Callable[[Stage], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What must be true of every round; None: not promised."""
-
-    text: str
-    lost: int | None = None
-    """The most probes that may stay unanswered."""
-    gap_ms: float | None = None
-    """The longest gap, not counting the EC2 calls of the takeover."""
-    durations: float = 0.0
-    """How many Lease durations come on top of ``gap_ms``."""
-    owner_changes: bool | None = None
-    two_owners: bool = False
-    """Whether two owners are tolerated (never, at durations of 2 s and above)."""
-
-    def limit_ms(self, duration_s: float, eni_ms: float | None) -> float | None:
-        """The longest gap that keeps the promise in a round whose EC2 calls took ``eni_ms``."""
-        if self.gap_ms is None:
-            return None
-        return self.gap_ms + self.durations * duration_s * 1000 + (eni_ms or 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """One fault.  ``act`` brings it about and returns when the dust has settled."""
-
-    name: str
-    summary: str
-    promise: Promise
-    act: Act
-    setting: Setting = field(default_factory=Setting)
 
 
 async def _sigterm(stage: Stage) -> None:
@@ -164,9 +129,10 @@ SCENARIOS: dict[str, Scenario] = {
     for s in (
         Scenario(
             "sigterm",
-            "the active vipd is told to stop (a rollout, a drain)",
+            "the active vipd is told to stop (a rollout, a drain); the VPC delivers up to 1 s late",
             Promise("0 probes lost", lost=0, owner_changes=True),
             _sigterm,
+            LAGGING,
         ),
         Scenario(
             "vipd-kill",
@@ -262,5 +228,7 @@ SCENARIOS: dict[str, Scenario] = {
             Promise("0 probes lost, owner unchanged", lost=0, owner_changes=False),
             _api_blip,
         ),
+        *PLANNED,
+        *OUTAGES,
     )
 }

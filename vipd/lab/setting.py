@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
 from vipd.core.model import Address
+from vipd.lab.health import Health
 from vipd.lab.imds import Imds
 from vipd.lab.netns import Namespace
 from vipd.lab.vpc import EniRecord
 
 VIP4 = ip_address("10.0.1.100")
 VIP6 = ip_address("fd00:10:0:1::100")
+CHECK_PORT = 7080
+"""Where a node's application says on loopback whether it is healthy, over HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +31,14 @@ class Setting:
     duration_s: float = 3
     ec2_s: float = 0.4
     remap_lag_s: float = 0.0
+    """The most that the VPC's delivery follows EC2's OK late; each change takes a random share of it."""
     imds_lag_s: float = 0.0
     arguments: tuple[str, ...] = ()
     """More arguments for every ``vipd sidecar``."""
+    node_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """More arguments for the ``vipd sidecar`` of a node, by the node's name."""
+    outage_s: float = 60.0
+    """How long a service is away, in the scenarios in which one is."""
 
     @property
     def vips(self) -> tuple[Address, ...]:
@@ -50,6 +59,7 @@ class Node:
     mac: str
     eni: EniRecord | None = None
     imds: Imds | None = None
+    health: Health | None = None
     powered: bool = True
     vipd: Process | None = None
     application: Process | None = None

@@ -7,14 +7,13 @@ A scenario speaks of the active and the standby node.  Whether something has com
 from __future__ import annotations
 
 import asyncio
-import signal as signals
 from collections.abc import Callable
 
 from vipd.core.model import Address
 from vipd.errors import VipdError
 from vipd.lab.kubeapi.server import LeaseWrite
-from vipd.lab.kubeapi.store import LEASES, PODS
-from vipd.lab.setting import Node
+from vipd.lab.kubeapi.store import PODS
+from vipd.lab.stagecraft import Stagecraft
 from vipd.lab.topology import LEASE, NAMESPACE, Lab
 from vipd.lab.vpc import boottime
 
@@ -23,23 +22,21 @@ ANSWER_LAG_S = 0.15
 """Probes of this age have been answered, read and parsed if they ever are, on a node that serves."""
 
 READY_S = 40.0
-THIEF = "eni-0000000000000cccc"
-"""The client's ENI plays the third party that takes an address."""
 
 
 class SceneFailed(VipdError):
     """Something that a scenario waits for did not come about: a promise was broken."""
 
 
-class Stage:
+class Stage(Stagecraft):
     """One running lab, one round of one scenario after the other."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+        super().__init__(lab)
         self.active = ""
         self.standby = ""
         self.fault_at = 0.0
-        self.complaints: list[str] = []
+        self.owner_before = ""
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -51,11 +48,12 @@ class Stage:
     def duration_s(self) -> float:
         return self.lab.setting.duration_s
 
+    @property
+    def outage_s(self) -> float:
+        return self.lab.setting.outage_s
+
     def now(self) -> float:
         return boottime()
-
-    def node(self, name: str) -> Node:
-        return self.lab.nodes[name]
 
     def holder(self) -> str | None:
         """The node that the Lease names."""
@@ -107,6 +105,16 @@ class Stage:
     async def until_holder(self, name: str, *, within_s: float) -> None:
         await self.until(f"node {name} holds the Lease", lambda: self.holder() == name, within_s=within_s)
 
+    async def until_mapped(self, name: str, *, within_s: float) -> None:
+        """By EC2's decisions; the VPC may deliver otherwise for a while yet."""
+        mapped = self.lab.mapped_to
+        await self.until(
+            f"EC2 maps the VIP to node {name}", lambda: all(mapped(vip) == name for vip in self.vips), within_s=within_s
+        )
+
+    async def until_standby(self, name: str, *, within_s: float) -> None:
+        await self.until(f"node {name} stands by", lambda: self.stands_by(name), within_s=within_s)
+
     async def until_withdrawn(self, name: str, *, within_s: float) -> None:
         await self.until(
             f"node {name} no longer bears it", lambda: not self.lab.observer.bears(name), within_s=within_s
@@ -135,6 +143,7 @@ class Stage:
     async def set(self) -> None:
         """Before a round: every node up, one serves, the others stand by."""
         self.complaints = []
+        self.owner_before = ""
         for node in self.lab.nodes.values():
             if not node.powered:
                 await self.lab.power_on(node)
@@ -152,82 +161,20 @@ class Stage:
         owner = next((name for name in self.lab.nodes if self.serves(name)), None)
         if owner is None or not all(self.stands_by(name) for name in self.lab.nodes if name != owner):
             return False
-        self.active = owner
-        self.standby = next((name for name in self.lab.nodes if name != owner), "")
+        self.recast(owner)
         return True
-
-    async def heal(self) -> None:
-        """Take back every fault that is not the end of a process."""
-        self.lab.ec2.faults.error = None
-        self.lab.ec2.faults.hang = False
-        await self.api_outage(False)
-        for node in self.lab.nodes.values():
-            await self.lab.partition(node, "api", cut=False)
-            await self.lab.partition(node, "ec2", cut=False)
-            if node.alive:
-                self.lab.signal(node, signals.SIGCONT)
-            await self.lab.link(node, up=True)
 
     # ---------------------------------------------------------------------------------------- faults
 
     def fault(self) -> None:
-        """Now is the moment from which the round is measured."""
+        """Now is the moment from which the round is measured; the active node is the owner before it."""
         self.fault_at = self.now()
+        self.owner_before = self.active
 
-    def signal(self, name: str, number: signals.Signals) -> None:
-        self.lab.signal(self.node(name), number)
-
-    async def restart(self, name: str) -> None:
-        """End the node's vipd and start it anew: a hold-down does not outlive it."""
-        node = self.node(name)
-        if node.alive and node.vipd is not None:
-            self.lab.signal(node, signals.SIGKILL)
-            await node.vipd.wait()
-        await self.lab.start_vipd(node)
-
-    async def power_off(self, name: str) -> None:
-        await self.lab.power_off(self.node(name))
-
-    async def partition(self, name: str, *, api: bool) -> None:
-        """Cut the node off from the Kubernetes API alone (True), or heal that."""
-        await self.lab.partition(self.node(name), "api", cut=api)
-
-    async def api_outage(self, away: bool) -> None:
-        """The Kubernetes API is away for everybody, without a word."""
-        await self.lab.partition(None, "api", cut=away)
-
-    async def link(self, name: str, *, up: bool) -> None:
-        await self.lab.link(self.node(name), up=up)
-
-    async def delete_address(self, name: str, address: Address) -> None:
-        if not await self.lab.delete_address(self.node(name), address):
-            self.complaints.append(f"node {name} did not bear {address} when it was to be deleted")
-
-    def steal(self, address: Address) -> None:
-        """A third party maps the address to its own ENI."""
-        self.lab.vpc.steal(address, THIEF)
-
-    def ec2_error(self, code: str | None, *, calls: int | None) -> None:
-        """EC2 answers this error so many times (None: until told otherwise)."""
-        self.lab.ec2.faults.error, self.lab.ec2.faults.calls = code, calls
-
-    async def stop_all(self) -> None:
-        """Kill every vipd, wait for their addresses to end, and unmap the VIPs."""
-        for node in self.lab.nodes.values():
-            if node.alive:
-                self.lab.signal(node, signals.SIGKILL)
-                if node.vipd is not None:
-                    await node.vipd.wait()
-            for vip in self.vips:
-                await self.lab.delete_address(node, vip)
-        self.lab.vpc.forget(self.vips)
-
-    async def start_all(self) -> None:
-        await asyncio.gather(*(self.lab.start_vipd(node) for node in self.lab.nodes.values()))
-
-    async def delete_lease(self) -> None:
-        if self.lab.api.lease(NAMESPACE, LEASE) is not None:
-            self.lab.api.store.delete(LEASES, NAMESPACE, LEASE)
+    def recast(self, active: str) -> None:
+        """The first part of the scenario is over: this node is the active one from now on."""
+        self.active = active
+        self.standby = next((name for name in self.lab.nodes if name != active), "")
 
     # ------------------------------------------------------------------------------- further promises
 
@@ -245,6 +192,36 @@ class Stage:
         takers = {w.holder for w in self.lease_writes() if w.holder}
         if len(takers) != 1:
             self.complaints.append(f"{len(takers)} members held the Lease: {sorted(takers)}")
+
+    def require_no_take(self) -> None:
+        """The Lease has named the active node, in one tenure, ever since the fault."""
+        identity = self.node(self.active).identity
+        before = [w for w in self.lab.api.lease_writes if w.at < self.fault_at][-1:]
+        for write in self.lease_writes():
+            if write.holder != identity or any(write.transitions != w.transitions for w in before):
+                after_s = write.at - self.fault_at
+                self.complaints.append(f"{after_s:.1f} s after the fault the Lease was taken for {write.holder!r}")
+                return
+
+    def require_no_take_before(self, name: str, moment: float) -> None:
+        """The node must not have taken the Lease before this moment."""
+        early = [w for w in self.lease_writes() if w.holder == self.node(name).identity and w.at < moment]
+        if early:
+            self.complaints.append(f"node {name} took the Lease {moment - early[0].at:.1f} s too early")
+
+    def require_few_announcements(self, name: str, *, most: int, in_s: float) -> None:
+        """The node must have announced at least once since the fault, and never more than ``most`` times in ``in_s``.
+
+        Counted are the frames of one kind: an announcement is several.
+        """
+        claims = [a for a in self.lab.observer.announcements if a.node == name and a.at >= self.fault_at]
+        times = [a.at for a in claims if a.kind == claims[0].kind]
+        if not times:
+            self.complaints.append(f"node {name} announced nothing")
+        for first, over in zip(times, times[most:], strict=False):
+            if over - first < in_s:
+                self.complaints.append(f"node {name} announced more than {most} times within {over - first:.2f} s")
+                return
 
     def foreign_ec2_writes(self, since: float) -> list[str]:
         """EC2 writes begun by a member that the Lease did not name at that moment."""

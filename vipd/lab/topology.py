@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal as signals
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from vipd.errors import VipdError
 from vipd.lab import imds as metadata
 from vipd.lab.ec2 import Ec2
 from vipd.lab.fabric import Bridge, Management, VpcFabric
+from vipd.lab.health import Health
 from vipd.lab.imds import Imds
 from vipd.lab.kubeapi.patch import merged
 from vipd.lab.kubeapi.server import KubeApi
@@ -33,7 +35,7 @@ from vipd.lab.kubeapi.store import PODS
 from vipd.lab.netns import Namespace
 from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
-from vipd.lab.setting import Node, Setting
+from vipd.lab.setting import CHECK_PORT, Node, Setting
 from vipd.lab.vpc import LAB_SUBNET, EniRecord, Vpc
 
 NAMESPACE, LEASE = "lab", "vip"
@@ -61,7 +63,7 @@ class Lab:
     def __init__(self, setting: Setting, *, folder: Path | None = None) -> None:
         self.setting = setting
         self.folder = folder or Path(tempfile.mkdtemp(prefix="vipd-lab-"))
-        self.vpc = Vpc(remap_lag_s=setting.remap_lag_s, imds_lag_s=setting.imds_lag_s)
+        self.vpc = Vpc(remap_lag_s=setting.remap_lag_s, imds_lag_s=setting.imds_lag_s, remap_share=random.random)
         self.ec2 = Ec2(self.vpc, write_s=setting.ec2_s, describe_s=min(0.1, setting.ec2_s))
         self.api = KubeApi()
         self.observer = Observer(setting.vips)
@@ -151,23 +153,32 @@ class Lab:
             await space.ipr.addr("add", index=1, address=metadata.ADDRESS, prefixlen=32)
             node.imds = Imds(self.vpc, node.eni.instance_id, region=REGION, access_key=access_key)
             await node.imds.start(space.listen(metadata.ADDRESS, 80))
+        node.health = await Health().start(space.listen("127.0.0.1", CHECK_PORT))
         self.observer.watch_addresses(name, space)
         self.observer.sniff(name, self.fabric_space, f"p-{name}")
-        self._kubeconfig(node)
+        self.write_kubeconfig(node.name, f"token-{name}")
         self.nodes[name] = node
         await self.start_application(node)
 
-    def _kubeconfig(self, node: Node) -> None:
-        path = self.folder / f"kubeconfig-{node.name}"
+    async def add_stranger(self, name: str, mac: str, host: int) -> Namespace:
+        """A host on the fabric that the lab's nodes know nothing of: neither vipd nor an application runs on it."""
+        space = await self._space(name)
+        await self._plug(name, space, mac, host)
+        return space
+
+    def write_kubeconfig(self, user: str, token: str) -> Path:
+        """The kubeconfig of a user of the lab's API, in the lab's folder."""
+        path = self.folder / f"kubeconfig-{user}"
         path.write_text(
             f"""apiVersion: v1
 kind: Config
 clusters: [{{name: lab, cluster: {{server: "http://{Management.API}:{API_PORT}"}}}}]
-users: [{{name: {node.name}, user: {{token: token-{node.name}}}}}]
-contexts: [{{name: lab, context: {{cluster: lab, user: {node.name}, namespace: {NAMESPACE}}}}}]
+users: [{{name: {user}, user: {{token: {token}}}}}]
+contexts: [{{name: lab, context: {{cluster: lab, user: {user}, namespace: {NAMESPACE}}}}}]
 current-context: lab
 """
         )
+        return path
 
     # -------------------------------------------------------------------------------------- mapping
 
@@ -244,13 +255,16 @@ current-context: lab
         command += ["--listen", f"127.0.0.1:{LISTEN_PORT}", "--log-format", "json"]
         if not self.setting.vpc:
             command += ["--eni", "none"]
-        return [*command, *self.setting.arguments]
+        return [*command, *self.setting.arguments, *self.setting.node_arguments.get(node.name, ())]
+
+    def bare_environment(self) -> dict[str, str]:
+        """What every program needs that is started in the lab."""
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if key in os.environ}
+        return kept | {"HOME": str(self.folder)}
 
     def environment(self, node: Node) -> dict[str, str]:
         """The environment of a node's vipd, as the Downward API and EKS would set it."""
-        kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if key in os.environ}
-        return kept | {
-            "HOME": str(self.folder),
+        return self.bare_environment() | {
             "POD_NAME": node.pod,
             "POD_NAMESPACE": NAMESPACE,
             "POD_UID": node.uid,
@@ -357,6 +371,8 @@ current-context: lab
         for node in self.nodes.values():
             if node.imds is not None:
                 await node.imds.stop()
+            if node.health is not None:
+                await node.health.stop()
         await self.api.stop()
         await self.ec2.stop()
         if isinstance(getattr(self, "fabric", None), VpcFabric):

@@ -124,8 +124,17 @@ class Remap:
 class Vpc:
     """The VPC's state and rules.  The three lags are in seconds and may be changed at any time."""
 
-    def __init__(self, *, remap_lag_s: float = 0.0, imds_lag_s: float = 0.0, describe_lag_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        remap_lag_s: float = 0.0,
+        imds_lag_s: float = 0.0,
+        describe_lag_s: float = 0.0,
+        remap_share: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        """``remap_share``: which share (0 to 1) of its lag a change of the data plane takes, drawn for each."""
         self.remap_lag_s = remap_lag_s
+        self._remap_share = remap_share
         self.imds_lag_s = imds_lag_s
         self.describe_lag_s = describe_lag_s
         self.enis: dict[str, EniRecord] = {}
@@ -292,7 +301,8 @@ class Vpc:
 
     def _map(self, address: Address, eni_id: str | None, by: str) -> None:
         self.history.append(Remap(boottime(), address, eni_id, by))
-        self._remapping.put(lambda: self._deliver(address, eni_id, by), lag_s=self.remap_lag_s)
+        lag_s = self.remap_lag_s * self._remap_share()
+        self._remapping.put(lambda: self._deliver(address, eni_id, by), lag_s=lag_s)
 
     def _deliver(self, address: Address, eni_id: str | None, by: str) -> None:
         self.delivered.append(Remap(boottime(), address, eni_id, by))
