@@ -117,6 +117,7 @@ class LeaseServer:
         self._timeline = timeline
         self.stored: Stored | None = None
         self.version = 1000
+        self.created_by_put = False
         self.watchers: list[Watcher] = []
         self.changed: list[Callable[[Stored | None, Stored | None], None]] = []
         """Called with (before, after) at each change."""
@@ -134,6 +135,7 @@ class LeaseServer:
     def replace(self, base: LeaseView, draft: LeaseDraft, *, stamp: datetime, author: object) -> Written | Conflict:
         if self.stored is None and not self.check_uid:
             # A PUT may create a Lease; only the uid in it prevents that.
+            self.created_by_put = True
             return self.create(draft, stamp=stamp, author=author)
         if not self._same(base):
             return Conflict("modified")

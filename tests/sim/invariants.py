@@ -175,6 +175,8 @@ class Invariants:
         author = after.author
         if not isinstance(author, Process):
             return
+        if world.server.created_by_put:
+            world.violate("a renewal created a Lease that had been deleted", author.incarnation)
         if before is not None and not after.holder and before.holder:
             # An earlier run of the same pod may be released too: its name and ENI are one's own.
             tenure = before.view.tenure
