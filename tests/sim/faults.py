@@ -151,8 +151,8 @@ class Faults:
 
     def _set_health(self, member: Member, healthy: bool) -> None:
         member.healthy = healthy
-        if member.running is not None:
-            member.running.tell_health()
+        if member.running is not None and member.running.monitor is not None:
+            member.running.monitor.look()
 
     # ----------------------------------------------------------------------------------------- pauses
 
