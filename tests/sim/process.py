@@ -21,7 +21,7 @@ from vipd.core.messages import (
     Probed,
     RemoveAddresses,
 )
-from vipd.core.model import Address, AddressClaim, Eni, Fence, LinkState, Vip
+from vipd.core.model import Address, AddressClaim, Eni, Fence, LeaseDraft, LeaseView, LinkState, Vip
 from vipd.core.reasons import Phase, Reason
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
@@ -281,11 +281,15 @@ class Process:
         checks = self.world.invariants
         self.kernel.before_put = lambda vip, valid_s: checks.putting(self, vip, valid_s)
         self.kernel.before_remove = lambda vip: checks.removing(self, vip)
-        self.leases.sending = lambda base, draft: checks.lease_sent(self, base, draft)
+        self.leases.sending = self._writing
         self.leases.written = lambda sent_at, draft: checks.lease_written(self, sent_at, draft)
         self.leases.was_read = lambda sent_at: setattr(self, "read_sent_at", sent_at)
         main = self.loop.create_task(self.agent.run())
         main.add_done_callback(self._ended)
+
+    def _writing(self, base: LeaseView | None, draft: LeaseDraft) -> None:
+        self.world.invariants.lease_sent(self, base, draft)
+        self.world.faults.moment(self.member, "write")
 
     def _ended(self, main: asyncio.Task[int]) -> None:
         if self.loop.life is Life.DEAD or main.cancelled():

@@ -110,15 +110,19 @@ class Theme:
     noisy: float = 0.5
     """How likely the API misbehaves all the time."""
     slow_calls: bool = False
+    slow_api: bool = False
+    """Requests are under way for long, so that other things happen meanwhile."""
+    long: bool = False
+    """Faults last for many seconds."""
 
 
 THEMES: dict[str, Theme] = {
     "calm": Theme(20, noisy=0.0),
     "anything": Theme(36),
-    "lease": Theme(10, ("api-cut", "api-cut", "crash", "sigstop", "standstill", "watch-silent", "delete-lease", "stop")),
+    "lease": Theme(10, ("api-cut", "api-cut", "crash", "sigstop", "standstill", "watch-silent", "delete-lease", "stop"), slow_api=True),
     "calls": Theme(8, ("ec2-slow", "api-cut", "sigstop", "handover", "steal", "ec2-cut", "crash"), slow_calls=True),
     "offers": Theme(8, ("handover", "handover", "api-cut", "crash", "steal", "stop", "check-fails"), noisy=0.9),
-    "holding": Theme(6, ("api-away", "api-away", "api-cut", "imds-silent", "imds-lags", "crash", "steal", "handover")),
+    "holding": Theme(6, ("api-away", "api-away", "api-cut", "imds-silent", "imds-lags", "crash", "steal", "handover"), long=True),
     "shared": Theme(
         8,
         ("link-down", "api-cut", "sigstop", "crash", "handover", "check-fails", "kernel-slow", "kernel-refuses"),
@@ -146,6 +150,8 @@ def _setting(rng: random.Random, seed: int, name: str, theme: Theme, intensity: 
     count = rng.choice((1, 2, 2, 2, 2, 3, 3, 4)) if intensity else rng.choice((2, 2, 3))
     if theme.shared:
         count = max(2, count)
+    if theme.rival:
+        count = min(2, count)
     fence = theme.fence or (Fence.LEASE if rng.random() < 0.15 else Fence.ENI)
     rival = theme.rival or (bool(intensity) and rng.random() < 0.05)
     least = 2 if fence is Fence.LEASE else 1
@@ -179,7 +185,7 @@ def _setting(rng: random.Random, seed: int, name: str, theme: Theme, intensity: 
         families=families,
         rival=rival,
         rival_duration_s=rng.choice((4, 5)),
-        trip_s=rng.choice(((0.001, 0.004), (0.001, 0.004), (0.002, 0.03), (0.01, 0.08))),
+        trip_s=_trip_s(rng, theme, duration),
         noise=_noise(rng) if noisy else Noise(),
         ec2_noise=_ec2_noise(rng) if intensity and rng.random() < 0.5 else Ec2Noise(),
         ec2_s=_ec2_s(rng, theme, intensity),
@@ -191,6 +197,17 @@ def _setting(rng: random.Random, seed: int, name: str, theme: Theme, intensity: 
         macs_differ=rng.random() < 0.5,
         lossless=intensity == 0,
     )
+
+
+TRIPS_S = ((0.001, 0.004), (0.001, 0.004), (0.002, 0.03), (0.01, 0.08))
+
+
+def _trip_s(rng: random.Random, theme: Theme, duration_s: int) -> tuple[float, float]:
+    if not theme.slow_api:
+        return rng.choice(TRIPS_S)
+    # There and back within the time limit of an attempt, a quarter of the duration or half a second.
+    share = min(2.0, duration_s) * rng.choice((0.3, 1.0))
+    return 0.02 * share, 0.08 * share
 
 
 def _ec2_s(rng: random.Random, theme: Theme, intensity: int) -> tuple[float, float]:
@@ -229,16 +246,19 @@ def _short(rng: random.Random) -> float:
     return rng.choice((rng.uniform(0.05, 1.0), rng.uniform(0.5, 4.0), rng.uniform(2.0, 8.0), rng.uniform(6.0, 20.0)))
 
 
+MOMENTS = ("write", "call")
+"""Values of a fault: not at its time, but just after the member's next Lease write (EC2 call) was sent."""
+
 Draw = Callable[[random.Random], "tuple[float, float | str]"]
 
 KINDS: dict[str, tuple[int, Draw]] = {
     # kind: (weight, (lasts, value))
-    "crash": (6, lambda r: (_short(r), r.choice((0.0, 0.0, 1.0)))),
+    "crash": (6, lambda r: (_short(r), r.choice(("", "", "other-name", "write", "call")))),
     "stop": (4, lambda r: (_short(r), 0.0)),
-    "sigstop": (5, lambda r: (_short(r), 0.0)),
+    "sigstop": (5, lambda r: (_short(r), r.choice(("", "", "write", "call")))),
     "suspend": (2, lambda r: (_short(r), 0.0)),
     "standstill": (2, lambda r: (_short(r), 0.0)),
-    "api-cut": (8, lambda r: (_short(r), r.choice((0.0, 1.0)))),
+    "api-cut": (8, lambda r: (_short(r), r.choice(("", "", "refused", "write", "call")))),
     "api-away": (3, lambda r: (_short(r), 0.0)),
     "api-refuses": (2, lambda r: (_short(r), r.choice(("forbidden", "unauthorized", "server-error", "throttled")))),
     "watch-silent": (4, lambda r: (0.0, 0.0)),
@@ -257,7 +277,7 @@ KINDS: dict[str, tuple[int, Draw]] = {
     "link-down": (3, lambda r: (_short(r), 0.0)),
     "monitor-lost": (1, lambda r: (0.0, 0.0)),
     "wall-step": (1, lambda r: (0.0, r.choice((-30.0, -0.5, 0.5, 5.0)))),
-    "handover": (5, lambda r: (0.0, r.choice(("", "", "somebody")))),
+    "handover": (5, lambda r: (_short(r), r.choice(("", "", "somebody", "then-cut", "then-crash")))),
     "check-fails": (3, lambda r: (_short(r), 0.0)),
     "reload": (1, lambda r: (0.0, 0.0)),
     "rival-pauses": (0, lambda r: (_short(r), 0.0)),
@@ -290,13 +310,15 @@ def _faults(rng: random.Random, setting: Setting, theme: Theme, intensity: int) 
         chosen += [kind for kind in RIVAL_KINDS if kind not in chosen]
     if not sum(weights[kind] for kind in chosen):
         chosen.append("crash")
-    faults = []
+    faults = [Fault(rng.uniform(0.3, 3.0), "rival-starts")] if theme.rival else []
     clustered = rng.random() < 0.4
     centre = rng.uniform(4.0, setting.length_s - 4.0)
     for _ in range(intensity):
         kind = rng.choices(chosen, [weights[kind] for kind in chosen])[0]
         _, draw = KINDS.get(kind, (0, lambda r: (_short(r), 0.0)))
         lasts, value = draw(rng)
+        if theme.long and lasts:
+            lasts = rng.uniform(3.0, 25.0)
         at = rng.gauss(centre, 2.0) if clustered else rng.uniform(2.0, setting.length_s)
         at = min(max(at, 0.5), setting.length_s)
         faults.append(Fault(round(at, 3), kind, rng.randrange(members), round(lasts, 3), value))
