@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
 
 
 def test_up_obeys_commands_and_says_what_is_wrong(tmp_path):
-    commands = "show\nstatus a\nbogus\nkill z\nsh b echo in-node-b\nlog a\nquit\n"
+    commands = "show\nstatus a\nbogus\nkill z\nsh b echo in-node-b\nlog a\nhandover\nlease\nquit\n"
     done = subprocess.run(
         [*VIPD, "up", "--folder", str(tmp_path)],
         input=commands,
@@ -29,7 +29,16 @@ def test_up_obeys_commands_and_says_what_is_wrong(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for words in ("The lab is up", "Lease names", '"state": "', "unknown command 'bogus'", "which node?", "in-node-b"):
+    for words in (
+        "The lab is up",
+        "Lease names",
+        '"state": "',
+        "unknown command 'bogus'",
+        "which node?",
+        "in-node-b",
+        "now held by",
+        "taken for the reason offered",
+    ):
         assert words in done.stdout
 
 

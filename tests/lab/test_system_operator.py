@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from pathlib import Path
 
+from vipd.lab.operator import run_vipd
 from vipd.lab.run import staged
 from vipd.lab.setting import Setting
-from vipd.lab.stage import Stage
 from vipd.lab.topology import LEASE
-
-OPERATOR_RIGHTS = {
-    *((verb, "leases") for verb in ("get", "list", "watch", "patch")),
-    ("list", "pods"),
-    ("list", "nodes"),
-}
-"""What the README says an operator needs."""
-
-
-async def operator(stage: Stage, folder: Path, *argv: str) -> tuple[int | None, str, str]:
-    """Run ``vipd`` as an operator would who can reach the API: exit code, stdout, stderr."""
-    lab, node = stage.lab, stage.node(stage.active)
-    lab.api.add_user("operator", "operators-token", OPERATOR_RIGHTS)
-    config = folder / "kubeconfig-operator"
-    theirs = (lab.folder / f"kubeconfig-{node.name}").read_text()
-    config.write_text(theirs.replace(f"token-{node.name}", "operators-token"))
-    process = await node.space.spawn(
-        [sys.executable, "-m", "vipd", *argv],
-        env=lab.environment(node) | {"KUBECONFIG": str(config)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_an_operator_sees_the_lease_and_hands_it_over_without_a_lost_probe(tmp_path):
     async with staged(Setting(), folder=tmp_path) as stage:
         before, after = stage.node(stage.active), stage.node(stage.standby)
-        code, out, err = await operator(stage, tmp_path, "status", "-o", "json")
+        code, out, err = await run_vipd(stage.lab, "status", "-o", "json")
         assert (code, err) == (0, "")
         [found] = json.loads(out)
         assert (found["name"], found["holder"], found["state"]) == (LEASE, before.identity, "held")
@@ -51,13 +23,13 @@ async def test_an_operator_sees_the_lease_and_hands_it_over_without_a_lost_probe
             (after.identity, "standby"),
         }
         stage.fault()
-        code, out, err = await operator(stage, tmp_path, "handover", LEASE, "--to", after.pod, "-o", "json")
+        code, out, err = await run_vipd(stage.lab, "handover", LEASE, "--to", after.pod, "-o", "json")
         assert (code, err) == (0, ""), out
         done = json.loads(out)
         assert (done["from"], done["to"], done["result"]) == (before.identity, after.identity, "done")
         assert 0 < done["offered_s"] <= done["taken_s"] <= done["moved_s"] < 5
         await stage.until_owner(after.name, within_s=5)
-        code, out, _ = await operator(stage, tmp_path, "status", "--lease", LEASE, "-o", "json")
+        code, out, _ = await run_vipd(stage.lab, "status", "--lease", LEASE, "-o", "json")
         found = json.loads(out)
         assert (code, found["holder"], found["reason"]) == (0, after.identity, "offered")
         # A probe counts as lost after a second.

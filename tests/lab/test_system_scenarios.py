@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vipd.lab.run import play, staged
 from vipd.lab.scenarios import SCENARIOS
 
+OUTAGES_S = {"api-outage": 8.0, "api-outage-and-node-loss": 6.0, "imds-down": 4.0}
+"""Shorter than in the scenario, and still longer than a Lease, or than IMDS may be silent unnoticed."""
+
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
 async def test_it_keeps_its_promise(name, tmp_path):
     scenario = SCENARIOS[name]
-    async with staged(scenario.setting, folder=tmp_path) as stage:
+    setting = replace(scenario.setting, outage_s=OUTAGES_S.get(name, scenario.setting.outage_s))
+    async with staged(setting, folder=tmp_path) as stage:
         timeline = await play(scenario, stage, 1)
     assert timeline.result.ok, timeline.result.reason
     assert timeline.result.sent > 100

@@ -24,6 +24,9 @@ log = logging.getLogger("vipd")
 
 LABEL_RETRY_S = 5.0
 
+TELL_AFTER_S = 0.1
+"""Labels and Events wait so long: in a takeover the loop has an address to add and announce within milliseconds."""
+
 
 UNFIT = frozenset({Reason.LINK_DOWN, Reason.CHECK_FAILED, Reason.CANNOT_PLUMB, Reason.CANNOT_MOVE})
 """Reasons of giving the Lease away after which this member is not to take it back for a while."""
@@ -97,6 +100,7 @@ class Teller:
         complained = False
         while True:
             await self._role_changed.wait()
+            await asyncio.sleep(TELL_AFTER_S)
             self._role_changed.clear()
             role = self._role
             outcome = await labels.show(role)
@@ -116,6 +120,7 @@ class Teller:
             self._spawn(self._write_event(self._events, reason, message, kind))
 
     async def _write_event(self, events: EventWriter, reason: str, message: str, kind: EventType) -> None:
+        await asyncio.sleep(TELL_AFTER_S)
         outcome = await events.write(reason, message, type_=kind)
         if isinstance(outcome, CallFailed):
             log.debug("could not write the Event %s: %s", reason, outcome.detail)

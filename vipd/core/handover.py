@@ -119,7 +119,6 @@ def _offer(t: Turn, wanted: Motive) -> None:
         count=count,
         waiting_since=None,
     )
-    t.lease(write_due_at=t.now)
     t.note(wanted.reason, f"offering the Lease to {wanted.to or 'any ready standby'}" + _because(wanted.detail))
     if s.fence is Fence.LEASE and s.address.to_withdraw:
         t.withdraw(wanted.reason)
@@ -144,9 +143,7 @@ def _offering(t: Turn, wanted: Motive | None) -> None:
     if wanted is None or _patience_over(t.state, t.now):
         _end(t, wanted)
         return
-    if s.lease.writing is not None or s.lease.unsettled or s.address.removing or s.address.putting:
-        return
-    if not _offer_stands(s) and t.now >= s.lease.write_due_at:
+    if not _offer_stands(s) and _may_write(s, t.now) and not s.address.removing and not s.address.putting:
         t.write(WriteKind.RECREATE if s.lease.absent else WriteKind.OFFER)
 
 
@@ -174,10 +171,15 @@ def _end(t: Turn, wanted: Motive | None) -> None:
     if wanted is not None and not wanted.stays:
         let_go(t, wanted.reason, wanted.detail)
         return
-    # At once, unless the last attempt failed: then after a pause, like a renewal.
-    due = not s.lease.failing or t.now >= s.lease.write_due_at
-    if s.lease.writing is None and not s.lease.unsettled and due:
+    if _may_write(s, t.now):
         t.write(WriteKind.RECREATE if s.lease.absent else WriteKind.CANCEL)
+
+
+def _may_write(s: State, now: float) -> bool:
+    """At once, unless the last attempt failed: then after a pause, like a renewal."""
+    if s.lease.writing is not None or s.lease.unsettled:
+        return False
+    return not s.lease.failing or now >= s.lease.write_due_at
 
 
 def cancelled(t: Turn) -> None:

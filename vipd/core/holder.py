@@ -81,7 +81,8 @@ def active_rules(t: Turn) -> None:
 
 def _renewal_rules(t: Turn) -> None:
     s = t.state
-    if s.lease.writing is not None:
+    if s.lease.writing is not None or (s.quiet and s.address.removing):
+        # In a moment the offer can be written, which renews as well.
         return
     if s.lease.unsettled:
         t.read_when_due()

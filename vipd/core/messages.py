@@ -133,7 +133,7 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class Reconfigured:
-    """SIGHUP: new priority, duration, interval or grace period; the rest is as before."""
+    """SIGHUP: new priority, duration, interval, grace period or wish to preempt; the rest is as before."""
 
     config: ElectionConfig
 

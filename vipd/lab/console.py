@@ -11,10 +11,11 @@ from pathlib import Path
 
 from vipd.errors import VipdError
 from vipd.lab.live import View
+from vipd.lab.operator import run_vipd
 from vipd.lab.run import staged
 from vipd.lab.setting import Setting
 from vipd.lab.stage import Stage
-from vipd.lab.topology import LISTEN_PORT
+from vipd.lab.topology import LEASE, LISTEN_PORT, NAMESPACE
 
 HELP = """\
   show              nodes, Lease, mapping, kernel, probes      status NODE       vipd's own /status document
@@ -25,6 +26,8 @@ HELP = """\
   cut NODE          cut it off from the Kubernetes API         heal              take back cuts and EC2 errors
   delete NODE       delete the VIP on it                       steal             map the VIP to somebody else's ENI
   ec2 CODE|ok       EC2 answers every call with this error     log NODE          the last lines of its log
+  lease             'vipd status --lease' as an operator    handover [NODE]   'vipd handover' [to NODE]
+  api off|on        the Kubernetes API is away for all
   sh NODE [CMD ...] a shell, or a command, in its namespace    quit
 """
 
@@ -68,6 +71,9 @@ class Console:
             "up": lambda rest: self._stage.link(self._node(rest), up=True),
             "cut": lambda rest: self._stage.partition(self._node(rest), api=True),
             "delete": self._delete,
+            "lease": lambda _: self._operate("status", "--lease", LEASE, "-n", NAMESPACE),
+            "handover": self._hand_over,
+            "api": self._api,
         }
         numbers = {
             "stop": signals.SIGTERM,
@@ -120,6 +126,19 @@ class Console:
     async def _delete(self, rest: list[str]) -> None:
         for vip in self._stage.vips:
             await self._stage.lab.delete_address(self._stage.node(self._node(rest)), vip)
+
+    async def _operate(self, *argv: str) -> None:
+        said = await run_vipd(self._stage.lab, *argv)
+        print((said.out + said.err).rstrip(), flush=True)
+
+    async def _hand_over(self, rest: list[str]) -> None:
+        to = ("--to", self._stage.node(self._node(rest)).pod) if rest else ()
+        await self._operate("handover", LEASE, "-n", NAMESPACE, *to)
+
+    async def _api(self, rest: list[str]) -> None:
+        if rest not in (["off"], ["on"]):
+            raise VipdError("api off, or api on?")
+        await self._stage.api_outage(rest == ["off"])
 
     async def _on(self, rest: list[str]) -> None:
         node = self._stage.node(self._node(rest))

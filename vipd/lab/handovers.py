@@ -29,6 +29,13 @@ async def _hand_over(stage: Stage) -> None:
     await stage.until_withdrawn(leaver, within_s=15)
 
 
+async def _hand_over_ipv6(stage: Stage) -> None:
+    heir = stage.standby
+    stage.fault()
+    await stage.hand_over("--wait", "10s")
+    await stage.until_owner(heir, within_s=5)
+
+
 async def _preempt(stage: Stage) -> None:
     if stage.active == HIGH:
         stage.signal(HIGH, signal.SIGTERM)
@@ -66,7 +73,7 @@ PLANNED = (
         "handover-ipv6",
         "the same with an IPv6 VIP (no atomic move in EC2)",
         Promise("gap ≤ the EC2 calls + the VPC's lag (1 s)", gap_ms=1000.0, owner_changes=True),
-        _hand_over,
+        _hand_over_ipv6,
         Setting(families=(6,), remap_lag_s=1.0),
     ),
     Scenario(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vipd.lab.topology import Lab
 
@@ -17,8 +17,7 @@ RIGHTS = {
 """What an operator of vipd needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """How a command ended."""
 
     code: int | None

@@ -9,8 +9,10 @@ from vipd.lab.setting import Setting
 from vipd.lab.stage import Stage
 from vipd.lab.stagecraft import ImdsState
 
-CLAIMS, CLAIM_EVERY_S = 17, 0.3
-"""The conflict: five seconds of claims, closer to each other than the owner may answer them."""
+CLAIMS, CLAIM_EVERY_S = 16, 0.3
+"""The conflict: five seconds of claims, closer to each other than the owner may answer them ..."""
+PAIR, PAIR_EVERY_S, PAIR_AFTER_S = 2, 0.1, 1.5
+"""... and then, when all is quiet, two in a row: the second one is the last, and falls right after an answer."""
 
 
 async def _api_outage(stage: Stage) -> None:
@@ -72,8 +74,12 @@ async def _late_write(stage: Stage) -> None:
 
 
 async def _conflict(stage: Stage) -> None:
+    # An owner repeats its first announcement for three seconds: those are no answers.
+    await stage.until_silent(stage.active, 1.6, within_s=8)
     stage.fault()
     await stage.claim(times=CLAIMS, every_s=CLAIM_EVERY_S)
+    await stage.pause(PAIR_AFTER_S)
+    await stage.claim(times=PAIR, every_s=PAIR_EVERY_S)
     await stage.until_owner(stage.active, within_s=12)
     await stage.pause(2.0)
     stage.require_few_announcements(stage.active, most=2, in_s=1.0)

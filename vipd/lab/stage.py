@@ -127,6 +127,15 @@ class Stage(Stagecraft):
         if process is not None and process.returncode != 0:
             self.complaints.append(f"vipd on node {name} ended with exit code {process.returncode}")
 
+    async def until_silent(self, name: str, seconds: float, *, within_s: float) -> None:
+        """Until the node's last announcement is this long ago."""
+
+        def silent() -> bool:
+            times = [a.at for a in self.lab.observer.announcements if a.node == name]
+            return not times or self.now() - times[-1] >= seconds
+
+        await self.until(f"node {name} announces nothing for {seconds:g} s", silent, within_s=within_s)
+
     async def until_quiet_ec2(self, seconds: float) -> None:
         """Until the last EC2 write is this long ago."""
         await self.until(
