@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,15 @@ from vipd.core.reasons import Phase
 
 from .ec2 import REFUSALS
 from .loop import Life
-from .schedule import Fault
+from .schedule import MOMENTS, Fault
 
 if TYPE_CHECKING:
     from .process import Member, Process
     from .world import World
 
+
+MOMENT_S = {"write": 0.0005, "call": 0.05}
+"""How long after it was sent: it is on its way, and not answered yet."""
 
 UNMISTAKABLE_S = 2.0
 """A freeze that no holder can overlook: longer than its heartbeat and what counts as late."""
@@ -27,11 +31,30 @@ class Faults:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._pauses: dict[str, int] = {}
-        """How many pauses of each member are under way."""
+        self._rng = random.Random(f"{world.setting.seed}/faults")
+        self._waiting: list[Fault] = []
+        """Faults that wait for a moment."""
         self._over = False
 
     def begin(self, fault: Fault) -> None:
+        if self._over:
+            return
+        if fault.value in MOMENTS:
+            self._waiting.append(fault)
+        else:
+            self._happen(fault)
+
+    def moment(self, member: Member, what: str) -> None:
+        """A member has just sent a Lease write, or an EC2 call: what waits for that happens now."""
+        if not self._waiting or self._over:
+            return
+        for fault in self._waiting:
+            if fault.who == member.index and fault.value == what:
+                self._waiting.remove(fault)
+                self._world.timeline.after(MOMENT_S[what], self._happen, fault)
+                return
+
+    def _happen(self, fault: Fault) -> None:
         if self._over:
             return
         world = self._world
@@ -83,7 +106,7 @@ class Faults:
             world = self._world
             world.kill(member)
             # A pod that is replaced comes back under another name, one whose container restarts under its own.
-            identity = f"{member.name}x" if fault.value else None
+            identity = f"{member.name}x" if fault.value == "other-name" else None
             self._later(fault, self._restart, member, identity)
 
     def _restart(self, member: Member, identity: str | None) -> None:
@@ -139,11 +162,17 @@ class Faults:
         if stored is None or not stored.holder or stored.view.tenure is None:
             return
         world.requests += 1
-        to = member.name if fault.value and member.name != stored.holder else ""
+        to = member.name if fault.value == "somebody" and member.name != stored.holder else ""
         request = Request(
             stored.holder, stored.transitions, f"request-{world.requests}", "operator", to, OPERATOR_PRIORITY
         )
         world.server.annotate(stored.view, {REQUEST: render_request(request)}, author=None)
+        then = {"then-cut": "api-cut", "then-crash": "crash"}.get(str(fault.value))
+        holders = [m.index for m in world.members if m.name == stored.holder]
+        if then is not None and holders:
+            # While the offer stands, is being taken, or is being cancelled.
+            after_s = self._rng.choice((0.03, 0.2, 1.0, 2.05))
+            world.timeline.after(after_s, self._happen, Fault(0.0, then, holders[0], fault.lasts_s))
 
     def _check_fails(self, member: Member, fault: Fault) -> None:
         self._set_health(member, False)
@@ -151,8 +180,8 @@ class Faults:
 
     def _set_health(self, member: Member, healthy: bool) -> None:
         member.healthy = healthy
-        if member.running is not None:
-            member.running.tell_health()
+        if member.running is not None and member.running.monitor is not None:
+            member.running.monitor.look()
 
     # ----------------------------------------------------------------------------------------- pauses
 
@@ -193,7 +222,7 @@ class Faults:
 
     def _api_cut(self, member: Member, fault: Fault) -> None:
         member.wire.up = False
-        member.wire.refuses_connections = bool(fault.value)
+        member.wire.refuses_connections = fault.value == "refused"
         self._later(fault, self._api_back, member)
 
     def _api_back(self, member: Member) -> None:

@@ -35,13 +35,17 @@ class PodKernel:
         self._checked: dict[Address, float] = {}
         self.refusing = False
         self.slow_s = 0.0
-        """How long a netlink send stalls."""
+        """How long a netlink send stalls, every other time."""
         self.listeners: list[KernelPort] = []
         self.changed: Callable[[], None] = lambda: None
         """Called when an address came or went, or the link changed."""
 
     def bears(self, address: Address) -> bool:
         return address in self.ends
+
+    def stall_s(self) -> float:
+        """How long this netlink send takes."""
+        return self.slow_s if self.slow_s and self._rng.random() < 0.5 else 0.0
 
     def put(self, vip: Vip, valid_s: int) -> None:
         end = self._timeline.now + (valid_s + REMOVAL_LATE_S * self._rng.random()) / self._rate
@@ -113,8 +117,8 @@ class KernelPort:
 
     async def put(self, vip: Vip, *, valid_s: int) -> None:
         kernel = self._kernel
-        if kernel.slow_s:
-            await asyncio.sleep(kernel.slow_s)
+        if stall_s := kernel.stall_s():
+            await asyncio.sleep(stall_s)
         if kernel.refusing:
             raise LinkError(f"cannot add {vip}: refused")
         self.before_put(vip, valid_s)
@@ -122,8 +126,8 @@ class KernelPort:
 
     async def remove(self, vip: Vip) -> bool:
         kernel = self._kernel
-        if kernel.slow_s:
-            await asyncio.sleep(kernel.slow_s)
+        if stall_s := kernel.stall_s():
+            await asyncio.sleep(stall_s)
         self.before_remove(vip)
         return kernel.remove(vip.address)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vipd.agent.agent import Agent
@@ -20,10 +21,11 @@ from vipd.core.messages import (
     Probed,
     RemoveAddresses,
 )
-from vipd.core.model import Address, AddressClaim, Eni, Fence, LinkState, Vip
+from vipd.core.model import Address, AddressClaim, Eni, Fence, LeaseDraft, LeaseView, LinkState, Vip
 from vipd.core.reasons import Phase, Reason
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
+from vipd.errors import AnnounceError
 
 from .api import Wire
 from .clock import MachineClock
@@ -70,8 +72,20 @@ class SimClaims:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._queue: deque[AddressClaim] = deque()
+        self._waiter: asyncio.Future[None] | None = None
 
-    async def anybody(self, vip: Vip, link: LinkState | None) -> bool:
+    async def listen(self, vips: Sequence[Vip], link: LinkState) -> AsyncGenerator[AddressClaim, None]:
+        self._queue.clear()
+        while True:
+            while self._queue:
+                yield self._queue.popleft()
+            self._waiter = asyncio.Future(loop=self._process.loop)  # type: ignore[arg-type]
+            await self._waiter
+
+    async def anybody(self, vip: Vip, link: LinkState) -> bool:
+        if not self._process.member.kernel.link_state.up:
+            raise AnnounceError("network is down")
         await asyncio.sleep(0.01)
         if self._process.world.answers_beside(self._process.member, vip.address):
             return True
@@ -79,28 +93,42 @@ class SimClaims:
         return False
 
     def heard(self, claim: AddressClaim) -> None:
-        if self._process.loop.life is not Life.DEAD:
-            self._process.tell(ClaimSeen(claim))
+        self._queue.append(claim)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class SimAgent(Agent):
-    """The production agent, and the effects that it does not yet carry out."""
+    """The production agent; it remembers why it takes an address off."""
 
-    claims: SimClaims
     removing_for: Reason | None = None
-    """Why the address is being taken off."""
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, RemoveAddresses):
             self.removing_for = effect.reason
-        if isinstance(effect, ProbeAddresses):
-            asyncio.get_running_loop().create_task(self._probe())
-        else:
-            super()._carry_out(effect)
+        super()._carry_out(effect)
 
-    async def _probe(self) -> None:
-        answers = [await self.claims.anybody(vip, None) for vip in self._hands.vips]
-        self._events.put_nowait(Probed(answered=any(answers)))
+
+class SimMonitor:
+    """``vipd.agent.agent.Monitor``: what the health checks of a member find."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._changed: asyncio.Future[None] | None = None
+
+    async def run(self, report: Callable[[bool, str], None]) -> None:
+        await asyncio.sleep(0.3)
+        while True:
+            healthy = self._process.member.healthy
+            report(healthy, "" if healthy else "it does not answer")
+            while healthy is self._process.member.healthy:
+                self._changed = asyncio.Future(loop=self._process.loop)  # type: ignore[arg-type]
+                await self._changed
+
+    def look(self) -> None:
+        """The member's health may have changed."""
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
 
 
 class Member:
@@ -222,8 +250,8 @@ class Process:
         self.freezes = 0
         self.frozen_at = 0.0
         self.exit_code: int | None = None
-        self.agent = SimAgent(self.config, self._hands(setting), self)
-        self.agent.claims = self.claims
+        self.monitor = SimMonitor(self) if setting.checks else None
+        self.agent = SimAgent(self.config, self._hands(setting), self, monitor=self.monitor)
         self.fresh_after_stop = False
         """Thawed after its clock stood still, and has not looked yet."""
 
@@ -245,6 +273,7 @@ class Process:
             kernel=self.kernel,
             announcer=SimAnnouncer(self),
             metrics=NoMetrics(),  # type: ignore[arg-type]
+            claims=self.claims,
             **extra,
         )
 
@@ -252,23 +281,15 @@ class Process:
         checks = self.world.invariants
         self.kernel.before_put = lambda vip, valid_s: checks.putting(self, vip, valid_s)
         self.kernel.before_remove = lambda vip: checks.removing(self, vip)
-        self.leases.sending = lambda base, draft: checks.lease_sent(self, base, draft)
+        self.leases.sending = self._writing
         self.leases.written = lambda sent_at, draft: checks.lease_written(self, sent_at, draft)
         self.leases.was_read = lambda sent_at: setattr(self, "read_sent_at", sent_at)
-        if self.config.checks:
-            self.loop.call_later(0.3, self.tell_health)
         main = self.loop.create_task(self.agent.run())
         main.add_done_callback(self._ended)
 
-    def tell_health(self) -> None:
-        """What the checks find, told to the election."""
-        if self.loop.life is not Life.DEAD and self.config.checks:
-            detail = "" if self.member.healthy else "it does not answer"
-            self.tell(HealthSeen(healthy=self.member.healthy, detail=detail))
-
-    def tell(self, event: Event) -> None:
-        """Something that the agent hears of."""
-        self.loop.call_soon(self.agent._events.put_nowait, event)
+    def _writing(self, base: LeaseView | None, draft: LeaseDraft) -> None:
+        self.world.invariants.lease_sent(self, base, draft)
+        self.world.faults.moment(self.member, "write")
 
     def _ended(self, main: asyncio.Task[int]) -> None:
         if self.loop.life is Life.DEAD or main.cancelled():

@@ -42,6 +42,7 @@ class Setting:
     """What does not change during a schedule."""
 
     seed: int
+    theme: str
     names: tuple[str, ...]
     enis: tuple[int, ...]
     """Number of the ENI of each member; the same number: a shared one."""
@@ -86,6 +87,7 @@ class Setting:
             )
         )
         return [
+            f"theme: {self.theme}",
             f"members: {members}",
             f"fence {self.fence}, families {self.families}, grace {self.grace_s:g} s, rival {self.rival}"
             + (f" (LeaseDuration {self.rival_duration_s} s)" if self.rival else ""),
@@ -95,18 +97,63 @@ class Setting:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """What a schedule is about: a few kinds of faults together reach deeper than all kinds at once."""
+
+    weight: int
+    kinds: tuple[str, ...] = ()
+    """Kinds of faults; empty: a few of all, drawn anew for each seed."""
+    fence: Fence | None = None
+    rival: bool = False
+    shared: bool = False
+    noisy: float = 0.5
+    """How likely the API misbehaves all the time."""
+    slow_calls: bool = False
+    slow_api: bool = False
+    """Requests are under way for long, so that other things happen meanwhile."""
+    long: bool = False
+    """Faults last for many seconds."""
+
+
+THEMES: dict[str, Theme] = {
+    "calm": Theme(20, noisy=0.0),
+    "anything": Theme(36),
+    "lease": Theme(10, ("api-cut", "api-cut", "crash", "sigstop", "standstill", "watch-silent", "delete-lease", "stop"), slow_api=True),
+    "calls": Theme(8, ("ec2-slow", "api-cut", "sigstop", "handover", "steal", "ec2-cut", "crash"), slow_calls=True),
+    "offers": Theme(8, ("handover", "handover", "api-cut", "crash", "steal", "stop", "check-fails"), noisy=0.9),
+    "holding": Theme(6, ("api-away", "api-away", "api-cut", "imds-silent", "imds-lags", "crash", "steal", "handover"), long=True),
+    "shared": Theme(
+        8,
+        ("link-down", "api-cut", "sigstop", "crash", "handover", "check-fails", "kernel-slow", "kernel-refuses"),
+        fence=Fence.ENI,
+        shared=True,
+    ),
+    "rival": Theme(8, ("handover", "crash", "api-cut", "sigstop"), rival=True),
+    "bounded": Theme(
+        6, ("kernel-slow", "kernel-refuses", "sigstop", "api-cut", "crash", "stop", "link-down"), fence=Fence.LEASE
+    ),
+}
+
+
 def schedule(seed: int) -> Setting:
     """The schedule of a seed."""
     rng = random.Random(seed)
-    intensity = rng.choice((0, 0, 1, 2, 3, 5, 8, 14, 20))
-    setting = _setting(rng, seed, intensity)
-    return replace(setting, faults=_faults(rng, setting, intensity))
+    name = rng.choices(list(THEMES), [theme.weight for theme in THEMES.values()])[0]
+    theme = THEMES[name]
+    intensity = 0 if name == "calm" else rng.choice((1, 2, 3, 5, 8, 14, 20))
+    setting = _setting(rng, seed, name, theme, intensity)
+    return replace(setting, faults=_faults(rng, setting, theme, intensity))
 
 
-def _setting(rng: random.Random, seed: int, intensity: int) -> Setting:
+def _setting(rng: random.Random, seed: int, name: str, theme: Theme, intensity: int) -> Setting:
     count = rng.choice((1, 2, 2, 2, 2, 3, 3, 4)) if intensity else rng.choice((2, 2, 3))
-    fence = Fence.LEASE if rng.random() < 0.2 else Fence.ENI
-    rival = intensity > 0 and rng.random() < 0.12
+    if theme.shared:
+        count = max(2, count)
+    if theme.rival:
+        count = min(2, count)
+    fence = theme.fence or (Fence.LEASE if rng.random() < 0.15 else Fence.ENI)
+    rival = theme.rival or (bool(intensity) and rng.random() < 0.05)
     least = 2 if fence is Fence.LEASE else 1
     duration = max(least, rng.choice((1, 2, 3, 3, 3, 4, 5)))
     share = rng.uniform(0.25, 0.42)
@@ -114,11 +161,11 @@ def _setting(rng: random.Random, seed: int, intensity: int) -> Setting:
         # client-go sees renewTime in whole seconds: D >= 2 s + the interval.
         duration, share = rng.choice((4, 5)), 0.25
     families = rng.choice(((4,), (4,), (4,), (4,), (4,), (6,), (4, 6))) if fence is Fence.ENI else (4,)
-    noisy = intensity > 0 and rng.random() < 0.5
+    noisy = bool(intensity) and rng.random() < theme.noisy
     calm_clock = rng.random() < 0.2
     names = list("abcd"[:count])
     enis = list(range(1, count + 1))
-    if intensity and count > 1 and fence is Fence.ENI and rng.random() < 0.12:
+    if theme.shared or (intensity and count > 1 and fence is Fence.ENI and rng.random() < 0.06):
         enis[1] = enis[0]
     elif intensity and count > 1 and fence is Fence.ENI and rng.random() < 0.04:
         # A duplicate identity.  Without an ENI nothing tells it from an earlier run of the same pod.
@@ -126,6 +173,7 @@ def _setting(rng: random.Random, seed: int, intensity: int) -> Setting:
     preempt = rng.random() < 0.15
     return Setting(
         seed=seed,
+        theme=name,
         names=tuple(names),
         enis=tuple(enis),
         rates=tuple(1.0 if calm_clock else rng.uniform(0.98, 1.02) for _ in range(count)),
@@ -137,18 +185,35 @@ def _setting(rng: random.Random, seed: int, intensity: int) -> Setting:
         families=families,
         rival=rival,
         rival_duration_s=rng.choice((4, 5)),
-        trip_s=rng.choice(((0.001, 0.004), (0.001, 0.004), (0.002, 0.03), (0.01, 0.08))),
+        trip_s=_trip_s(rng, theme, duration),
         noise=_noise(rng) if noisy else Noise(),
         ec2_noise=_ec2_noise(rng) if intensity and rng.random() < 0.5 else Ec2Noise(),
-        ec2_s=rng.choice(((0.2, 0.6), (0.3, 0.5), (0.1, 2.5))) if intensity else (0.2, 0.6),
+        ec2_s=_ec2_s(rng, theme, intensity),
         delivery_lag_s=rng.choice((0.0, 0.1, 1.0)),
         imds_lags=tuple(rng.choice((0.0, 0.05, 0.5, 2.0, 9.0)) for _ in range(count)),
         length_s=rng.uniform(45.0, 75.0) if preempt else rng.uniform(15.0, 40.0),
-        checks=rng.random() < 0.2,
+        checks="check-fails" in theme.kinds or rng.random() < 0.2,
         preempt=preempt,
         macs_differ=rng.random() < 0.5,
         lossless=intensity == 0,
     )
+
+
+TRIPS_S = ((0.001, 0.004), (0.001, 0.004), (0.002, 0.03), (0.01, 0.08))
+
+
+def _trip_s(rng: random.Random, theme: Theme, duration_s: int) -> tuple[float, float]:
+    if not theme.slow_api:
+        return rng.choice(TRIPS_S)
+    # There and back within the time limit of an attempt, a quarter of the duration or half a second.
+    share = min(2.0, duration_s) * rng.choice((0.3, 1.0))
+    return 0.02 * share, 0.08 * share
+
+
+def _ec2_s(rng: random.Random, theme: Theme, intensity: int) -> tuple[float, float]:
+    if theme.slow_calls:
+        return 0.5, 4.0
+    return rng.choice(((0.2, 0.6), (0.3, 0.5), (0.1, 2.5))) if intensity else (0.2, 0.6)
 
 
 def _noise(rng: random.Random) -> Noise:
@@ -181,16 +246,19 @@ def _short(rng: random.Random) -> float:
     return rng.choice((rng.uniform(0.05, 1.0), rng.uniform(0.5, 4.0), rng.uniform(2.0, 8.0), rng.uniform(6.0, 20.0)))
 
 
+MOMENTS = ("write", "call")
+"""Values of a fault: not at its time, but just after the member's next Lease write (EC2 call) was sent."""
+
 Draw = Callable[[random.Random], "tuple[float, float | str]"]
 
 KINDS: dict[str, tuple[int, Draw]] = {
     # kind: (weight, (lasts, value))
-    "crash": (6, lambda r: (_short(r), r.choice((0.0, 0.0, 1.0)))),
+    "crash": (6, lambda r: (_short(r), r.choice(("", "", "other-name", "write", "call")))),
     "stop": (4, lambda r: (_short(r), 0.0)),
-    "sigstop": (5, lambda r: (_short(r), 0.0)),
+    "sigstop": (5, lambda r: (_short(r), r.choice(("", "", "write", "call")))),
     "suspend": (2, lambda r: (_short(r), 0.0)),
     "standstill": (2, lambda r: (_short(r), 0.0)),
-    "api-cut": (8, lambda r: (_short(r), r.choice((0.0, 1.0)))),
+    "api-cut": (8, lambda r: (_short(r), r.choice(("", "", "refused", "write", "call")))),
     "api-away": (3, lambda r: (_short(r), 0.0)),
     "api-refuses": (2, lambda r: (_short(r), r.choice(("forbidden", "unauthorized", "server-error", "throttled")))),
     "watch-silent": (4, lambda r: (0.0, 0.0)),
@@ -209,7 +277,7 @@ KINDS: dict[str, tuple[int, Draw]] = {
     "link-down": (3, lambda r: (_short(r), 0.0)),
     "monitor-lost": (1, lambda r: (0.0, 0.0)),
     "wall-step": (1, lambda r: (0.0, r.choice((-30.0, -0.5, 0.5, 5.0)))),
-    "handover": (5, lambda r: (0.0, r.choice(("", "", "somebody")))),
+    "handover": (5, lambda r: (_short(r), r.choice(("", "", "somebody", "then-cut", "then-crash")))),
     "check-fails": (3, lambda r: (_short(r), 0.0)),
     "reload": (1, lambda r: (0.0, 0.0)),
     "rival-pauses": (0, lambda r: (_short(r), 0.0)),
@@ -220,7 +288,7 @@ CALM_GAP_S = 14.0
 """Between two planned changes: a successor may need T_lag to see its own mapping."""
 
 
-def _faults(rng: random.Random, setting: Setting, intensity: int) -> tuple[Fault, ...]:
+def _faults(rng: random.Random, setting: Setting, theme: Theme, intensity: int) -> tuple[Fault, ...]:
     members = len(setting.names)
     if not intensity:
         faults = []
@@ -237,18 +305,20 @@ def _faults(rng: random.Random, setting: Setting, intensity: int) -> tuple[Fault
     if setting.rival:
         weights |= RIVAL_KINDS
     # A few kinds at a time give deeper schedules than all of them at once.
-    chosen = rng.sample(list(weights), k=rng.choice((3, 6, len(weights))))
+    chosen = list(theme.kinds) or rng.sample(list(weights), k=rng.choice((3, 6, len(weights))))
     if setting.rival:
         chosen += [kind for kind in RIVAL_KINDS if kind not in chosen]
     if not sum(weights[kind] for kind in chosen):
         chosen.append("crash")
-    faults = []
+    faults = [Fault(rng.uniform(0.3, 3.0), "rival-starts")] if theme.rival else []
     clustered = rng.random() < 0.4
     centre = rng.uniform(4.0, setting.length_s - 4.0)
     for _ in range(intensity):
         kind = rng.choices(chosen, [weights[kind] for kind in chosen])[0]
         _, draw = KINDS.get(kind, (0, lambda r: (_short(r), 0.0)))
         lasts, value = draw(rng)
+        if theme.long and lasts:
+            lasts = rng.uniform(3.0, 25.0)
         at = rng.gauss(centre, 2.0) if clustered else rng.uniform(2.0, setting.length_s)
         at = min(max(at, 0.5), setting.length_s)
         faults.append(Fault(round(at, 3), kind, rng.randrange(members), round(lasts, 3), value))

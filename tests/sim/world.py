@@ -271,6 +271,7 @@ class World:
         if self.telling:
             self.say(process.member.name, f"sends {operation}")
         self.invariants.ec2_sent(process, operation, key)
+        self.faults.moment(process.member, "call")
 
     def _delivery_changed(self) -> None:
         if self.lossless:
