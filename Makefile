@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test bench lint format lock clean
+.PHONY: setup demo test sim bench lint format lock clean
 
 setup: $(READY)
 
@@ -22,6 +22,11 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest $(ARGS)
+
+# The long run of the simulator: make sim SEEDS=100000; a failing seed: python -m tests.sim --replay SEED
+SEEDS ?= 100000
+sim: setup
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
 # What an idle sidecar costs; exit 1 where a limit is passed.
 bench: setup
