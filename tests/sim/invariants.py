@@ -207,7 +207,9 @@ class Invariants:
     def _others_bear(self, process: Process, vip: Vip) -> list[Member]:
         member = process.member
         fence = self._world.setting.fence
-        others = [m for m in self._world.members if m is not member and m.kernel.bears(vip.address)]
+        # On a link that is down nobody hears it, no probe finds it, and no packet goes astray.
+        bearers = [m for m in self._world.members if m.kernel.bears(vip.address) and m.kernel.link_state.up]
+        others = [m for m in bearers if m is not member]
         return [m for m in others if fence is Fence.LEASE or m.eni_id == member.eni_id]
 
     def _both_bear(self, process: Process, vip: Vip) -> None:

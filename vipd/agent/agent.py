@@ -109,9 +109,12 @@ class Agent:
         await self._look_at_links()
         wanted = {(vip.address, vip.interface) for vip in hands.vips}
         borne = await hands.kernel.borne()
-        left_over = frozenset(b.vip.address for b in borne if (b.vip.address, b.vip.interface) in wanted)
+        found = [b for b in borne if (b.vip.address, b.vip.interface) in wanted]
+        left_over = frozenset(b.vip.address for b in found)
+        lease_s = self.state.config.duration_s
+        outlives = bool(found) and all(b.valid_s is None or b.valid_s > lease_s for b in found)
         seen = self._link_seen()
-        self._step(Begin(left_over=left_over, link_up=seen.up))
+        self._step(Begin(left_over=left_over, link_up=seen.up, outlives_lease=outlives))
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch())
             links = group.create_task(self._follow_links())

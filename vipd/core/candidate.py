@@ -58,13 +58,15 @@ def take_rules(t: Turn) -> None:
         return
     if barred(s, t.now) or s.healthy is None:
         return
+    sharing_rules(t)
+    s = t.state
+    if s.lease.writing is not None or must_probe(s, t.now):
+        return
     if offered(s, t.now):
         if t.now >= s.lease.offer_seen_at + timing.spread_s(s.config.priority):
             take(t, Reason.OFFERED)
         return
-    sharing_rules(t)
-    if t.state.lease.writing is None and not must_probe(t.state, t.now):
-        _take_what_is_free(t)
+    _take_what_is_free(t)
 
 
 def offered(s: State, now: float) -> bool:

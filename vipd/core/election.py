@@ -117,6 +117,7 @@ def _hear(t: Turn, event: Event) -> None:
         case Begin():
             t.set(started_at=t.now, since=t.now, link_up=event.link_up)
             t.address(borne=event.left_over, lives_until=t.now + timing.ENI_LIFETIME_S)
+            t.address(outlives_lease=event.outlives_lease)
             if event.left_over and t.state.config.managed:
                 t.mapping(ask_due_at=t.now)
         case LeaseRead():
@@ -201,8 +202,9 @@ def _standby_rules(t: Turn) -> None:
         t.enter(Phase.FAULT, Reason.CHECK_FAILED, s.health_detail)
     elif s.address.borne and not s.lease.known:
         # Restarted, and no Lease to be read: an earlier run's address lives on only where HOLDING entitles it to.
+        # One that could end with its Lease may have been shared: then a neighbour relies on its end.
         ask_rules(t)
-        if may_hold(t.state):
+        if s.address.outlives_lease and may_hold(t.state):
             t.enter(Phase.HOLDING, Reason.API_AWAY, "an earlier run's address, and the VPC delivers here")
             t.address(put_due_at=t.now)
 

@@ -11,6 +11,7 @@ from vipd.core.holder import hold
 from vipd.core.messages import LeaseRead, LeaseWatched, LeaseWrote
 from vipd.core.model import CallFailed, CallFailure, Conflict, LeaseAbsent, LeaseView, WriteOutcome, Written
 from vipd.core.reasons import Phase, Reason, WriteKind
+from vipd.core.sharing import meet
 from vipd.core.turn import Turn, is_mine
 from vipd.core.yielding import lose
 
@@ -103,6 +104,7 @@ def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> N
     _learn(t, view)
     if view.tenure is not None and not is_mine(t.state, view):
         t.lease(last_enis=view.tenure.enis, last_fence=view.tenure.fence)
+        meet(t, view)
     _judge(t, view)
 
 

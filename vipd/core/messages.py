@@ -36,6 +36,8 @@ class Begin:
 
     left_over: frozenset[Address]
     link_up: bool
+    outlives_lease: bool = False
+    """Whether what is left over lives on for longer than a Lease lasts: then it was fenced by the mapping."""
 
 
 @dataclass(frozen=True, slots=True)

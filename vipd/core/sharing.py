@@ -41,13 +41,26 @@ def sharing_rules(t: Turn) -> None:
 
 def must_probe(s: State, now: float) -> bool:
     """Whether the last owner may still bear the address on my ENI, unseen by any mapping."""
-    risky = bool(s.lease.last_enis & s.config.enis) and s.lease.last_fence is Fence.ENI
+    last = bool(s.lease.last_enis & s.config.enis) and s.lease.last_fence is Fence.ENI
+    risky = last or now < s.sharing.met_until
     return risky and s.config.managed and now >= s.sharing.clear_until
+
+
+def meet(t: Turn, view: LeaseView) -> None:
+    """Another holder is on my ENI.  Whoever takes the Lease from it, its address may live on here for a while."""
+    if same_eni(t.state, view) and view.tenure is not None and view.tenure.fence is Fence.ENI:
+        t.sharing(met_until=t.now + timing.ENI_LIFETIME_S + timing.CLEAR_FOR_S)
 
 
 def probe_from(s: State) -> float:
     """When asking the link makes sense: shortly before the Lease may be taken."""
-    at = s.lease.free_since if s.lease.free_since is not None else s.lease.expiry_at - PROBE_LEAD_S
+    view = s.lease.view
+    if s.lease.free_since is not None:
+        at = s.lease.free_since
+    elif view is not None and view.offer is not None:
+        at = s.lease.offer_seen_at
+    else:
+        at = s.lease.expiry_at - PROBE_LEAD_S
     return max(at, s.sharing.probe_due_at)
 
 

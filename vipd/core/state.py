@@ -125,6 +125,8 @@ class AddressSide:
     failures: int = 0
     failure: str = ""
     announce_due: tuple[float, ...] = ()
+    outlives_lease: bool = False
+    """What an earlier run left lives longer than a Lease lasts: the mapping was its fence."""
     claim_at: float | None = None
     """When another MAC last claimed a VIP, until the Lease, read after that, has settled whose it is."""
     defend_due_at: float = NEVER
@@ -198,6 +200,8 @@ class SharingSide:
     """The tenure that was told."""
     probing: bool = False
     probe_due_at: float = NEVER
+    met_until: float = NEVER
+    """Somebody else's address, fenced by the mapping alone, may be on my ENI until then."""
     clear_until: float = NEVER
     """Nobody answered for the VIPs; good for a moment only."""
 
