@@ -214,11 +214,15 @@ class Invariants:
 
     def _both_bear(self, process: Process, vip: Vip) -> None:
         world, member = self._world, process.member
-        if self._forgotten() or not member.kernel.bears(vip.address):
+        heard = member.kernel.bears(vip.address) and member.kernel.link_state.up
+        if self._forgotten() or not heard:
             return
         for other in self._others_bear(process, vip):
             if self._stood_still(other) or self._stood_still(member):
                 # Kernel lifetimes stood still with the machine; vipd withdraws as soon as it runs.
+                continue
+            if world.forgotten & {process, other.process}:
+                # It may hold through an outage of its own, and who takes the new Lease has never heard of it.
                 continue
             what = "two bearers of one ENI" if world.setting.fence is Fence.ENI else "two bearers"
             left = other.kernel.ends[vip.address] - world.timeline.now

@@ -35,6 +35,7 @@ from vipd.core.turn import Turn
 from vipd.kube import codec
 
 from .api import LeaseServer, forget_parsed
+from .schedule import Fault, Setting, scripted
 
 Patches = list[tuple[Any, str, Any]]
 
@@ -47,6 +48,8 @@ class Mutation:
     rule: str
     """What it breaks, in words."""
     patches: Callable[[], Patches]
+    script: Setting | None = None
+    """The schedule that finds it, where chance needs too long."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -64,10 +67,10 @@ class Mutation:
 MUTATIONS: dict[str, Mutation] = {}
 
 
-def _mutation(rule: str) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
+def _mutation(rule: str, script: Setting | None = None) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
     def register(patches: Callable[[], Patches]) -> Callable[[], Patches]:
         name = patches.__name__
-        MUTATIONS[name] = Mutation(name, rule, patches)
+        MUTATIONS[name] = Mutation(name, rule, patches, script)
         return patches
 
     return register
@@ -315,7 +318,16 @@ def yields_to_anybody() -> Patches:
     return [(yielding, "_successor", successor)]
 
 
-@_mutation("holders on the same ENI are not yielded to")
+@_mutation(
+    "holders on the same ENI are not yielded to",
+    # a never hears that b shares its ENI, and b's probe does not find a, whose link is down.
+    scripted(
+        Fault(4.0, "api-cut", 0, 10.0),
+        Fault(7.0, "link-down", 0, 8.0),
+        enis=(1, 1),
+        starts=(0.0, 5.0),
+    ),
+)
 def yields_on_the_same_eni() -> Patches:
     real = yielding._successor
 
@@ -448,6 +460,20 @@ def shared_eni_ignored() -> Patches:
     ]
 
 
-@_mutation("fence lease is said only once the address ends with the Lease")
+@_mutation(
+    "fence lease is said only once the address ends with the Lease",
+    # a cannot shorten the lifetime of its address, says that it has, and dies.
+    scripted(
+        Fault(3.5, "kernel-refuses", 0, 10.0),
+        Fault(5.5, "crash", 0, 20.0),
+        enis=(1, 1),
+        starts=(0.0, 5.0),
+    ),
+)
 def says_lease_too_early() -> Patches:
-    return [(turn, "address_bounded", lambda s: True), (holder, "address_bounded", lambda s: True)]
+    # Whoever met the holder while the mapping was its fence probes for a while: two rules keep this out.
+    return [
+        (turn, "address_bounded", lambda s: True),
+        (holder, "address_bounded", lambda s: True),
+        (lease, "meet", lambda t, view: None),
+    ]

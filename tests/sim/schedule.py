@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from typing import Any
 
 from vipd.core.model import Address, Fence, Vip
 
@@ -69,6 +70,8 @@ class Setting:
     """Whether members of one ENI have MACs of their own (macvlan) or share one (ipvlan)."""
     lossless: bool
     """No fault at all: then no packet is lost."""
+    starts: tuple[float, ...] = ()
+    """When each member starts; empty: all within half a second."""
     faults: tuple[Fault, ...] = field(default=())
 
     def vips(self, interface: str) -> tuple[Vip, ...]:
@@ -97,6 +100,39 @@ class Setting:
         ]
 
 
+def scripted(*faults: Fault, enis: tuple[int, ...] = (1, 2), seed: int = 0, **changes: Any) -> Setting:
+    """A setting without chance faults, for schedules that are told step by step: D 3 s, clocks alike, no lag."""
+    count = len(enis)
+    setting = Setting(
+        seed=seed,
+        theme="scripted",
+        names=tuple("abcd"[:count]),
+        enis=enis,
+        rates=(1.0,) * count,
+        durations=(3,) * count,
+        intervals=(1.0,) * count,
+        priorities=(100,) * count,
+        fence=Fence.ENI,
+        grace_s=30.0,
+        families=(4,),
+        rival=False,
+        rival_duration_s=4,
+        trip_s=(0.001, 0.002),
+        noise=Noise(),
+        ec2_noise=Ec2Noise(),
+        ec2_s=(0.3, 0.4),
+        delivery_lag_s=0.0,
+        imds_lags=(0.0,) * count,
+        length_s=max((fault.at for fault in faults), default=0.0) + 30.0,
+        checks=False,
+        preempt=False,
+        macs_differ=False,
+        lossless=False,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+    )
+    return replace(setting, **changes)
+
+
 @dataclass(frozen=True, slots=True)
 class Theme:
     """What a schedule is about: a few kinds of faults together reach deeper than all kinds at once."""
@@ -119,10 +155,18 @@ class Theme:
 THEMES: dict[str, Theme] = {
     "calm": Theme(20, noisy=0.0),
     "anything": Theme(36),
-    "lease": Theme(10, ("api-cut", "api-cut", "crash", "sigstop", "standstill", "watch-silent", "delete-lease", "stop"), slow_api=True),
+    "lease": Theme(
+        10,
+        ("api-cut", "api-cut", "crash", "sigstop", "standstill", "watch-silent", "delete-lease", "stop"),
+        slow_api=True,
+    ),
     "calls": Theme(8, ("ec2-slow", "api-cut", "sigstop", "handover", "steal", "ec2-cut", "crash"), slow_calls=True),
     "offers": Theme(8, ("handover", "handover", "api-cut", "crash", "steal", "stop", "check-fails"), noisy=0.9),
-    "holding": Theme(6, ("api-away", "api-away", "api-cut", "imds-silent", "imds-lags", "crash", "steal", "handover"), long=True),
+    "holding": Theme(
+        6,
+        ("api-away", "api-away", "api-cut", "imds-silent", "imds-lags", "crash", "steal", "handover"),
+        long=True,
+    ),
     "shared": Theme(
         8,
         ("link-down", "api-cut", "sigstop", "crash", "handover", "check-fails", "kernel-slow", "kernel-refuses"),

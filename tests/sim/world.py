@@ -74,6 +74,8 @@ class World:
         self.active: dict[str, Process] = {}
         self.lossless = False
         self.forgotten_until = -1.0
+        self.forgotten: set[Process] = set()
+        """Those who bore the address when the Lease lost its memory: nobody can know of them."""
         self.deleted_until = -1.0
         self.longest_right_s = max(*setting.durations, setting.rival_duration_s) * 1.05
         self.requests = 0
@@ -106,7 +108,8 @@ class World:
     def _live(self) -> None:
         rng = random.Random(f"{self.setting.seed}/start")
         for member in self.members:
-            self.timeline.after(rng.uniform(0.0, 0.5), member.start)
+            starts = self.setting.starts
+            self.timeline.at(starts[member.index] if starts else rng.uniform(0.0, 0.5), member.start)
         for fault in self.setting.faults:
             self.timeline.at(fault.at, self.faults.begin, fault)
         if self.setting.lossless:
@@ -210,6 +213,7 @@ class World:
     def forget(self, why: str) -> None:
         """The Lease lost its memory of a holder whose right may last."""
         self.forgotten_until = max(self.forgotten_until, self.timeline.now + self.longest_right_s)
+        self.forgotten |= {p for p in self.processes() if p.agent.state.address.borne}
         self.say("world", why)
 
     def kill(self, member: Member) -> None:
