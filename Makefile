@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test bench lint format lock clean
+.PHONY: setup demo test sim bench lint format lock clean
 
 setup: $(READY)
 
@@ -22,6 +22,12 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest $(ARGS)
+
+# More seeds of the simulator than `make test` takes: make sim SEEDS=100000 FIRST=5000; a failing one is told in full.
+SEEDS ?= 20000
+FIRST ?= 0
+sim: setup
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST)
 
 # What an idle sidecar costs; exit 1 where a limit is passed.
 bench: setup
