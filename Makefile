@@ -23,10 +23,11 @@ demo: setup
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest $(ARGS)
 
-# The long run of the simulator: make sim SEEDS=100000; a failing seed: python -m tests.sim --replay SEED
+# More seeds of the simulator than `make test` takes: make sim SEEDS=100000 FIRST=5000; a failing one is told in full.
 SEEDS ?= 100000
+FIRST ?= 0
 sim: setup
-	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST)
 
 # What an idle sidecar costs; exit 1 where a limit is passed.
 bench: setup

@@ -209,7 +209,18 @@ def adopts_any_namesake() -> Patches:
     return [(lease, "_adopt_earlier_run", adopt)]
 
 
-@_mutation("annotations are void unless they speak of this holder and these transitions")
+@_mutation(
+    "annotations are void unless they speak of this holder and these transitions",
+    # a dies after its offer; a foreign candidate takes and keeps the annotation; b sees an offer.
+    scripted(
+        Fault(1.0, "rival-starts"),
+        Fault(6.0, "handover", 0),
+        Fault(6.5, "crash", 0, 30.0),
+        durations=(4, 4),
+        rival=True,
+        starts=(0.0, 12.0),
+    ),
+)
 def annotations_outlive_their_tenure() -> Patches:
     import json
 
@@ -228,7 +239,18 @@ def ec2_after_the_right() -> Patches:
     return [(Gate, "remaining_s", lambda self: 1.0)]
 
 
-@_mutation("answers of EC2 belong to one tenure")
+@_mutation(
+    "answers of EC2 belong to one tenure",
+    # a's first call is slow; meanwhile b takes and dies, and a takes again.
+    scripted(
+        Fault(0.1, "api-cut", 0, 0.9),
+        Fault(1.3, "crash", 1, 20.0),
+        durations=(1, 1),
+        intervals=(0.3, 0.3),
+        ec2_s=(4.0, 4.0),
+        starts=(0.0, 0.05),
+    ),
+)
 def old_answers_count() -> Patches:
     real = eni.on_eni_answered
 

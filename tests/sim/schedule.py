@@ -95,8 +95,10 @@ class Setting:
             f"fence {self.fence}, families {self.families}, grace {self.grace_s:g} s, rival {self.rival}"
             + (f" (LeaseDuration {self.rival_duration_s} s)" if self.rival else ""),
             f"API: trip {self.trip_s[0] * 1e3:.1f}-{sum(self.trip_s) * 1e3:.1f} ms, {self.noise}",
-            f"EC2: {self.ec2_s[0]:.2f}-{self.ec2_s[1]:.2f} s, delivery lag {self.delivery_lag_s:.2f} s, {self.ec2_noise}",
-            f"checks {self.checks}, preempt {self.preempt}, IMDS lags: {', '.join(f'{lag:.2f}' for lag in self.imds_lags)}",
+            f"EC2: {self.ec2_s[0]:.2f}-{self.ec2_s[1]:.2f} s, delivery lag {self.delivery_lag_s:.2f} s, "
+            f"{self.ec2_noise}",
+            f"checks {self.checks}, preempt {self.preempt}, "
+            f"IMDS lags: {', '.join(f'{lag:.2f}' for lag in self.imds_lags)}",
         ]
 
 
