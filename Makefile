@@ -24,7 +24,7 @@ test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest $(ARGS)
 
 # More seeds of the simulator than `make test` takes: make sim SEEDS=100000 FIRST=5000; a failing one is told in full.
-SEEDS ?= 20000
+SEEDS ?= 100000
 FIRST ?= 0
 sim: setup
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST)

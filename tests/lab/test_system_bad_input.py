@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from system import ended, eventually, fetch, untouched
 
-from vipd.lab.kubeapi.store import PODS
 from vipd.lab.setting import Setting
 from vipd.lab.topology import NAMESPACE, RIGHTS, Lab
 
@@ -126,17 +125,26 @@ async def test_a_full_eni_keeps_the_holder_waiting_for_room_and_not_ready(tmp_pa
         await eventually(lambda: lab.observer.bears("a"))
 
 
-async def test_the_primary_address_of_another_eni_is_refused_once_and_the_lease_given_back(tmp_path):
+def _annotations(lab: Lab) -> dict[str, str]:
+    """Of the Lease; none where there is no Lease yet."""
+    lease = lab.api.lease(NAMESPACE, "vip")
+    return lease["metadata"].get("annotations", {}) if lease else {}
+
+
+async def test_the_primary_address_of_another_eni_is_refused_once_and_the_lease_offered_to_others(tmp_path):
     async with Lab(ONE, folder=tmp_path) as lab:
         node = lab.nodes["a"]
         lab.vipd_command = lambda n: [  # type: ignore[method-assign]
             *("sidecar", "--lease", "vip", "--vip", "10.0.1.200", "--listen", "127.0.0.1:9808", "--log-format", "json")
         ]
         await lab.start_vipd(node)
-        await eventually(lambda: bool(lab.api.lease_writes) and lab.api.lease_writes[-1].holder == "")
-        await eventually(
-            lambda: lab.api.store.get(PODS, NAMESPACE, node.pod)["metadata"]["labels"]["vipd.io/role"] == "fault"
-        )
+        await eventually(lambda: '"why":"cannot-move"' in _annotations(lab).get("vipd.io/offer", ""))
+        # Nobody is there to take it: the tenure goes on, and says that it serves nobody.
+        await eventually(lambda: "vipd.io/offer" not in _annotations(lab))
+        assert lab.api.lease_writes[-1].holder == node.identity
+        status, why = await fetch(lab, node, "/readyz")
+        assert status == 503
+        assert "primary" in why
         calls = [c for c in lab.ec2.log if c.action == "AssignPrivateIpAddresses"]
         assert [c.outcome for c in calls] == ["InvalidParameterValue"]
         assert "primary" in node.log.read_text()

@@ -13,10 +13,17 @@ OUTAGES_S = {"api-outage": 8.0, "api-outage-and-node-loss": 6.0, "imds-down": 4.
 """Shorter than in the scenario, and still longer than a Lease, or than IMDS may be silent unnoticed."""
 
 
+SLACK_MS = 500.0
+"""On top of promised gaps: a busy machine is no broken promise.  `vipd lab run` judges by the promise itself."""
+
+
 @pytest.mark.parametrize("name", list(SCENARIOS))
 async def test_it_keeps_its_promise(name, tmp_path):
     scenario = SCENARIOS[name]
     setting = replace(scenario.setting, outage_s=OUTAGES_S.get(name, scenario.setting.outage_s))
+    promise = scenario.promise
+    if promise.gap_ms is not None:
+        scenario = replace(scenario, promise=replace(promise, gap_ms=promise.gap_ms + SLACK_MS))
     async with staged(setting, folder=tmp_path) as stage:
         timeline = await play(scenario, stage, 1)
     assert timeline.result.ok, timeline.result.reason

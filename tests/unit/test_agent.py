@@ -207,11 +207,42 @@ async def test_what_must_never_happen_is_told_and_not_swallowed():
 
 
 def test_clocks_that_disagree_about_the_time_gone_by_are_noticed_once():
-    detector, wall = JumpDetector(tolerance_s=1.0), datetime(2026, 1, 1, tzinfo=UTC)
-    assert not detector.jumped(10.0, wall)
-    assert not detector.jumped(20.0, wall + timedelta(seconds=10.5))
-    assert detector.jumped(21.0, wall + timedelta(seconds=61.5))
-    assert not detector.jumped(22.0, wall + timedelta(seconds=62.5))
+    clocks = Clocks()
+    detector = JumpDetector(tolerance_s=1.0)
+    assert not detector.jumped(clocks.go(10.0, 10.0))
+    assert not detector.jumped(clocks.go(10.0, 10.5))
+    assert detector.jumped(clocks.go(1.0, 51.0))
+    assert not detector.jumped(clocks.go(1.0, 1.0))
+
+
+def test_a_process_that_is_stopped_between_the_two_readings_has_seen_no_jump():
+    clocks = Clocks()
+    detector = JumpDetector(tolerance_s=0.1)
+    assert not detector.jumped(clocks.go(10.0, 10.0))
+    clocks.stalls = [0.3]
+    assert not detector.jumped(clocks.go(1.0, 1.0))
+
+
+class Clocks:
+    """Two clocks that go as told; ``stalls`` are pauses between a reading of the first and one of the second."""
+
+    def __init__(self) -> None:
+        self.at, self.wall_at = 0.0, datetime(2026, 1, 1, tzinfo=UTC)
+        self.stalls: list[float] = []
+
+    def go(self, boot_s: float, wall_s: float) -> Clocks:
+        self.at += boot_s
+        self.wall_at += timedelta(seconds=wall_s)
+        return self
+
+    def now(self) -> float:
+        return self.at
+
+    def wall(self) -> datetime:
+        stall = self.stalls.pop() if self.stalls else 0.0
+        self.at += stall
+        self.wall_at += timedelta(seconds=stall)
+        return self.wall_at
 
 
 def test_the_system_clock_grows_and_the_wall_clock_is_utc():

@@ -176,7 +176,9 @@ class World:
             member.address_until = old.address_until
         self.members[name] = member
         borne = frozenset({VIP}) if self.bears(member) else frozenset()
-        self.tell(member, m.Begin(left_over=borne, link_up=True, outlives_lease=bool(borne) and self.fence is Fence.ENI))
+        self.tell(
+            member, m.Begin(left_over=borne, link_up=True, outlives_lease=bool(borne) and self.fence is Fence.ENI)
+        )
         self.after(0.005, lambda: self.tell(member, m.LeaseWatched(self.lease.view or LeaseAbsent())))
         return member
 

@@ -138,8 +138,9 @@ class Agent:
         return self._exit_code
 
     def _step(self, event: Event) -> None:
+        jumped = self._jumps.jumped(self._hands.clock)
         now = self._hands.clock.now()
-        if self._jumps.jumped(now, self._hands.clock.wall()):
+        if jumped:
             self._apply(ClockJumped(), now)
         self._apply(event, now)
         self._arm(now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from vipd.core.ports import Clock
+
 
 class SystemClock:
     """CLOCK_BOOTTIME for decisions (it goes on while the guest is suspended), the wall clock for the wire."""
@@ -28,8 +30,16 @@ class JumpDetector:
         self._tolerance_s = tolerance_s
         self._offset: float | None = None
 
-    def jumped(self, now: float, wall: datetime) -> bool:
+    def jumped(self, clock: Clock) -> bool:
         """Call it regularly; True once for each jump of more than the tolerance."""
-        offset = wall.timestamp() - now
-        before, self._offset = self._offset, offset
+        before, offset = self._offset, _offset(clock)
+        if before is not None and abs(offset - before) > self._tolerance_s:
+            # This process may just have been stopped between the two readings (a CPU limit does that): read again.
+            offset = _offset(clock)
+        self._offset = offset
         return before is not None and abs(offset - before) > self._tolerance_s
+
+
+def _offset(clock: Clock) -> float:
+    now = clock.now()
+    return clock.wall().timestamp() - now

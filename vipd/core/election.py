@@ -240,7 +240,13 @@ def _next_wake(s: State, now: float) -> float | None:
     if s.mapping.gone_at is not None:
         times.append(s.mapping.gone_at + timing.DRAIN_S)
     if s.phase is Phase.ACTIVE:
-        times += [s.holder.right_until, *s.address.announce_due[:1], stuck_from(s), s.handover.again_at]
+        times += [
+            s.holder.right_until,
+            *s.address.announce_due[:1],
+            stuck_from(s),
+            s.handover.again_at,
+            s.address.defend_due_at,
+        ]
         if s.handover.waiting_since is not None:
             times.append(s.handover.waiting_since + timing.CALL_WAIT_S)
     elif s.lease.known:

@@ -225,15 +225,11 @@ def sharing_rules(t: Turn) -> None:
 
 
 def on_claim(t: Turn, event: ClaimSeen) -> None:
-    """Another MAC claims a VIP that is mine to bear: the Lease, read now, says whose it is.
-
-    At most one answer a second; the loser yields by the reading, the winner announces again (see the rules).
-    """
+    """Another MAC claims a VIP that is mine to bear: the Lease, read from now on, says whose it is."""
     s = t.state
-    if s.phase is not Phase.ACTIVE or event.claim.address not in s.config.addresses or t.now < s.address.defend_due_at:
+    if s.phase is not Phase.ACTIVE or event.claim.address not in s.config.addresses:
         return
-    t.address(claim_at=t.now, defend_due_at=t.now + timing.DEFEND_S)
-    t.read()
+    t.address(claim_at=t.now)
     if t.now >= s.address.claim_noted_at + timing.CLAIM_NOTE_S:
         t.address(claim_noted_at=t.now)
         claim = event.claim
@@ -241,13 +237,19 @@ def on_claim(t: Turn, event: ClaimSeen) -> None:
 
 
 def _defend(t: Turn) -> None:
-    """The Lease, read after a claim, is still mine: draw the neighbours back."""
+    """The Lease, read after a claim, is still mine: draw the neighbours back, once a second at most.
+
+    And once more at the end of that second: of claims in quick succession the last may not be heard, and must not be
+    the last word.
+    """
     s = t.state
     claim_at = s.address.claim_at
-    if claim_at is None or s.lease.read_ok_sent_at < claim_at:
-        if claim_at is not None:
-            t.read_when_due()
+    if claim_at is None or t.now < s.address.defend_due_at:
         return
-    t.address(claim_at=None)
+    if s.lease.read_ok_sent_at < claim_at:
+        t.read_when_due()
+        return
+    t.address(claim_at=None, defend_due_at=t.now + timing.DEFEND_S)
     if s.loud(t.now) and s.address.borne:
+        t.address(announce_due=tuple(sorted({*s.address.announce_due, t.now + timing.DEFEND_S})))
         t.emit(Announce())

@@ -91,7 +91,8 @@ CLEAR_FOR_S = 1.0
 """An unanswered probe says that nobody bears the address now, not for how long."""
 
 DEFEND_S = 1.0
-"""At most one answer (a read of the Lease, an announcement) per second to claims of the VIP by others."""
+"""At most one answer (a read of the Lease, an announcement) per second to claims of the VIP by others, and one
+announcement more that much later."""
 CLAIM_NOTE_S = 60.0
 
 HOLD_DOWN_FIRST_S = 30.0
