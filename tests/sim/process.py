@@ -13,13 +13,8 @@ from vipd.agent.agent import Agent
 from vipd.agent.hands import Hands
 from vipd.core.messages import (
     Changed,
-    ClaimSeen,
     Effect,
-    Event,
-    HealthSeen,
     Note,
-    ProbeAddresses,
-    Probed,
     RemoveAddresses,
 )
 from vipd.core.model import Address, AddressClaim, Eni, Fence, LeaseDraft, LeaseView, LinkState, Vip

@@ -83,6 +83,7 @@ class Setting:
 
     def describe(self) -> list[str]:
         """For people."""
+        lags = ", ".join(f"{lag:.2f}" for lag in self.imds_lags)
         members = ", ".join(
             f"{name} (eni-{eni}, rate {rate:.3f}, D {d} s, every {i:.2f} s, priority {p})"
             for name, eni, rate, d, i, p in zip(
@@ -95,8 +96,9 @@ class Setting:
             f"fence {self.fence}, families {self.families}, grace {self.grace_s:g} s, rival {self.rival}"
             + (f" (LeaseDuration {self.rival_duration_s} s)" if self.rival else ""),
             f"API: trip {self.trip_s[0] * 1e3:.1f}-{sum(self.trip_s) * 1e3:.1f} ms, {self.noise}",
-            f"EC2: {self.ec2_s[0]:.2f}-{self.ec2_s[1]:.2f} s, delivery lag {self.delivery_lag_s:.2f} s, {self.ec2_noise}",
-            f"checks {self.checks}, preempt {self.preempt}, IMDS lags: {', '.join(f'{lag:.2f}' for lag in self.imds_lags)}",
+            f"EC2: {self.ec2_s[0]:.2f}-{self.ec2_s[1]:.2f} s, delivery lag {self.delivery_lag_s:.2f} s, "
+            f"{self.ec2_noise}",
+            f"checks {self.checks}, preempt {self.preempt}, IMDS lags: {lags}",
         ]
 
 

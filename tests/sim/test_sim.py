@@ -42,7 +42,9 @@ def test_a_seed_gives_the_same_story_in_every_process():
     code = f"from tests.sim.test_sim import digest; print(*[digest(seed) for seed in {list(seeds)}])"
     for hash_seed in ("1", "2"):
         env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-        told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+        told = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        )
         assert told.stdout.split() == [digest(seed) for seed in seeds]
 
 
@@ -129,7 +131,7 @@ def test_a_foreign_candidate_takes_an_expired_lease_and_gives_it_back():
     assert any("holder ''" in line for line in result.story)
 
 
-def test_shrinking_keeps_only_the_faults_that_matter(monkeypatch):
+def test_shrinking_keeps_only_the_faults_that_matter():
     from .mutations import MUTATIONS
 
     setting = scripted(

@@ -9,20 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 import vipd.core.candidate as candidate
-import vipd.core.lease as lease
-import vipd.core.yielding as yielding
 from vipd.aws.gate import Gate
 from vipd.core.messages import AssignEni
-from vipd.core.reasons import Reason, WriteKind
+from vipd.core.reasons import Reason
 from vipd.core.turn import Turn
 
-from .api import Noise
-from .ec2noise import Ec2Noise
 from .mutations import MUTATIONS, Mutation, Patches
 from .runner import run
 from .schedule import Fault, Setting, scripted
@@ -61,13 +56,17 @@ def _move_before_the_take() -> Patches:
         view = t.state.lease.view
         if why is Reason.OFFERED and view is not None and not t.state.mapping.assigning:
             t.mapping(assigning=True, last_write_at=t.now)
-            t.emit(AssignEni(key=(view.uid, view.transitions), addresses=t.state.config.addresses, previous=frozenset()))
+            t.emit(
+                AssignEni(key=(view.uid, view.transitions), addresses=t.state.config.addresses, previous=frozenset())
+            )
         real(t, why)
 
     return [(candidate, "take", take), (Gate, "remaining_s", lambda self: 1.0)]
 
 
-MOVE_FIRST = Mutation("move_before_the_take", "a holder takes the Lease first and moves the mapping second", _move_before_the_take)
+MOVE_FIRST = Mutation(
+    "move_before_the_take", "a holder takes the Lease first and moves the mapping second", _move_before_the_take
+)
 
 
 def _withdraws_after_holding() -> Patches:
@@ -105,18 +104,17 @@ def back_from_holding_it_yields() -> Setting:
 
 @case("no owner in the end", Mutation("no_cancel", "an offer that nobody takes is cancelled", _ignores_its_own_offer))
 def an_offer_that_nobody_takes_is_cancelled() -> Setting:
-    """a offers to b; b is killed before it takes."""
-    return scripted(Fault(4.99, "crash", 1, 30.0), Fault(5.0, "handover", 0), Fault(7.5, "steal", 0, 0.0, "eni-thief"),
-                    starts=(0.0, 1.0))
+    """a offers, and nobody is there to take; then the mapping is stolen."""
+    return scripted(Fault(5.0, "handover", 0), Fault(7.5, "steal", 0, 0.0, "eni-thief"), enis=(1,))
 
 
-@case("EC2 is written by another than the holder", MOVE_FIRST)
+@case("EC2 is written without a right", MOVE_FIRST)
 def takes_first_and_moves_second() -> Setting:
-    """a offers; b sends its EC2 call before its take, is killed, and the call lands late."""
+    """a offers; b sends its EC2 call before its take: were it killed now, the call would land late."""
     return scripted(Fault(5.0, "handover", 1), starts=(0.0, 1.0))
 
 
-@case("EC2 is written by another than the holder")
+@case("taken from a loud holder")
 def offers_loudly() -> Setting:
     """The mapping is stolen; a, which has offered, repairs it while b takes the offer."""
     return scripted(
@@ -132,8 +130,8 @@ def offers_loudly() -> Setting:
 def offers_with_an_open_call() -> Setting:
     """The mapping is stolen; a's repair is on its way when it offers, and would land after b's call."""
     return scripted(
-        Fault(5.0, "delete-lease", 0),
-        Fault(6.0, "handover", 1),
+        Fault(13.0, "steal", 0, 0.0, "eni-thief"),
+        Fault(18.5, "handover", 1),
         starts=(0.0, 1.0),
         ec2_s=(2.0, 2.0),
     )
@@ -187,20 +185,31 @@ def gone_counts_at_once() -> Setting:
 
 
 @case("no owner in the end", MUTATIONS["stops_verifying"])
-def an_ipv6_address_that_nobody_has_is_assigned_again() -> Setting:
-    """b unassigns a's address late and dies before it assigns; a, which took again, finds nobody has it."""
+def a_late_unassign_is_repaired() -> Setting:
+    """b's Unassign is slow and b dies; a, which took again and was confirmed, loses the address to nobody."""
     return scripted(
-        Fault(12.0, "steal", 0, 0.0, "nobody"),
-        Fault(25.0, "monitor-lost", 0),
+        Fault(4.0, "ec2-slow", 1, 30.0, 20.0),
+        Fault(5.0, "api-cut", 0, 1.5),
+        Fault(6.3, "crash", 1, 60.0),
         families=(6,),
         starts=(0.0, 1.0),
+        durations=(1, 1),
+        intervals=(0.3, 0.3),
+        ec2_s=(0.4, 0.4),
     )
 
 
 # ----------------------------------------------------------------------------------------- the same ENI
 
 
-@case("two bearers of one ENI", MUTATIONS["shared_eni_ignored"])
+def _yields_to_a_neighbour() -> Patches:
+    return [*MUTATIONS["shared_eni_ignored"].patches(), *MUTATIONS["yields_on_the_same_eni"].patches()]
+
+
+@case(
+    "two bearers of one ENI",
+    Mutation("yields_to_a_neighbour", "members of one ENI do not yield to each other", _yields_to_a_neighbour),
+)
 def no_yielding_to_a_member_of_the_same_eni() -> Setting:
     """a offers, b on the same ENI takes, and a would go on answering."""
     return scripted(Fault(5.0, "handover", 1), enis=(1, 1), starts=(0.0, 1.0))
