@@ -140,6 +140,7 @@ async def probed(shell: Shell) -> bool:
 async def test_one_vip_that_is_answered_for_is_enough(shell: Shell) -> None:
     assert not await probed(shell)
     index = await shell.lan.neighbour.index("net1")
+    await shell.lan.neighbour.ipr.link("set", index=index, address=MAC)
     await shell.lan.neighbour.ipr.addr("add", index=index, address=str(V6.address), prefixlen=128, flags=0x02)
     assert await probed(shell)
 

@@ -76,6 +76,7 @@ def questions(sock: socket.socket, vip: Vip) -> list[bytes]:
 @pytest.mark.parametrize("own", [True, False], ids=["from its own address", "from nobody"])
 async def test_a_kernel_that_bears_the_vip_is_found(lan: Lan, kernel: KernelLink, vip: Vip, own: bool) -> None:
     await _own_addresses(lan, own)
+    await _same_mac(lan)
     await bear(lan.neighbour, vip)
     assert await PacketClaims().anybody(vip, await link_of(kernel))
 
@@ -88,12 +89,18 @@ async def _own_addresses(lan: Lan, own: bool) -> None:
         await lan.ipr.flush_addr(index=await lan.index(), family=socket.AF_INET6)
 
 
-async def test_a_kernel_with_the_same_mac_is_found(lan: Lan, kernel: KernelLink) -> None:
+async def _same_mac(lan: Lan) -> None:
     """As ipvlan siblings have it, though not by ipvlan."""
     await lan.neighbour.ipr.link("set", index=await lan.neighbour.index("net1"), address=MAC)
+
+
+@EACH_FAMILY
+async def test_the_vpc_that_answers_for_every_address_with_another_mac_bears_nothing(
+    lan: Lan, kernel: KernelLink, vip: Vip
+) -> None:
     await lan.add_address("10.0.1.11", 24)
-    await bear(lan.neighbour, V4)
-    assert await PacketClaims().anybody(V4, await link_of(kernel))
+    await bear(lan.neighbour, vip)
+    assert not await PacketClaims().anybody(vip, await link_of(kernel))
 
 
 @EACH_FAMILY
@@ -183,7 +190,7 @@ async def saying(place: Namespace, frame: bytes) -> AsyncIterator[None]:
 
 @EACH_FAMILY
 async def test_who_announces_the_vip_meanwhile_bears_it(lan: Lan, kernel: KernelLink, vip: Vip) -> None:
-    async with saying(lan.neighbour, announcement(vip.address, OTHER_MAC)[0]):
+    async with saying(lan.neighbour, announcement(vip.address, MAC)[0]):
         assert await PacketClaims().anybody(vip, await link_of(kernel))
 
 

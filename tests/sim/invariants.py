@@ -149,13 +149,13 @@ class Invariants:
         if unmoved:
             self._world.violate("said to have moved without EC2's OK", f"{process.incarnation}: {unmoved}")
 
-    def lease_written(self, process: Process, sent_at: float, draft: LeaseDraft) -> None:
+    def lease_written(self, process: Process, sent_at: float, draft: LeaseDraft, created: bool) -> None:
         """A write of this process was answered OK: the right that this gives by the rule."""
         if draft.holder != process.config.identity:
             return
         process.written_sent_at = max(process.written_sent_at, sent_at)
-        if draft.annotations.get(OFFER, "") is None:
-            # A take or a cancel: each has an Assign of its own, which repairs what else there is.
+        if created or draft.annotations.get(OFFER, "") is None:
+            # A new Lease, a take or a cancel: each has an Assign of its own, which repairs what else there is.
             process.stolen_at = None
         duration_s = draft.duration_s
         margin = self._margins.get(duration_s)

@@ -44,7 +44,7 @@ class SimLeases:
         self.writes = 0
         self.sending: Callable[[LeaseView | None, LeaseDraft], None] = lambda base, draft: None
         self.was_read: Callable[[float], None] = lambda sent_at: None
-        self.written: Callable[[float, LeaseDraft], None] = lambda sent_at, draft: None
+        self.written: Callable[[float, LeaseDraft, bool], None] = lambda sent_at, draft, created: None
 
     async def read(self, *, timeout_s: float) -> ReadOutcome:
         return await self._ask(Op.READ, None, None, None, timeout_s)
@@ -84,7 +84,7 @@ class SimLeases:
                 if not isinstance(outcome, CallFailed):
                     self.was_read(sent_at)
             elif isinstance(outcome, Written) and draft is not None:
-                self.written(sent_at, draft)
+                self.written(sent_at, draft, op is Op.CREATE)
             if not answer.done():
                 answer.set_result(outcome)
 

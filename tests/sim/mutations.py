@@ -261,6 +261,8 @@ def old_answers_count() -> Patches:
     return [
         (election, "on_eni_answered", lambda t, event: real(t, replace(event, key=t.state.holder.key))),
         (mover, "_while_right_lasts", wait),
+        # The schedule is over before a member that has just started may take without asking.
+        (timing, "STRANGER_S", 0.0),
     ]
 
 
@@ -498,4 +500,5 @@ def says_lease_too_early() -> Patches:
         (turn, "address_bounded", lambda s: True),
         (holder, "address_bounded", lambda s: True),
         (lease, "meet", lambda t, view: None),
+        (timing, "STRANGER_S", 0.0),
     ]

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vipd.agent.agent import Agent
@@ -277,7 +278,7 @@ class Process:
         self.kernel.before_put = lambda vip, valid_s: checks.putting(self, vip, valid_s)
         self.kernel.before_remove = lambda vip: checks.removing(self, vip)
         self.leases.sending = self._writing
-        self.leases.written = lambda sent_at, draft: checks.lease_written(self, sent_at, draft)
+        self.leases.written = partial(checks.lease_written, self)
         self.leases.was_read = lambda sent_at: setattr(self, "read_sent_at", sent_at)
         main = self.loop.create_task(self.agent.run())
         main.add_done_callback(self._ended)

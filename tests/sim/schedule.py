@@ -83,6 +83,7 @@ class Setting:
 
     def describe(self) -> list[str]:
         """For people."""
+        lags = ", ".join(f"{lag:.2f}" for lag in self.imds_lags)
         members = ", ".join(
             f"{name} (eni-{eni}, rate {rate:.3f}, D {d} s, every {i:.2f} s, priority {p})"
             for name, eni, rate, d, i, p in zip(
@@ -97,8 +98,7 @@ class Setting:
             f"API: trip {self.trip_s[0] * 1e3:.1f}-{sum(self.trip_s) * 1e3:.1f} ms, {self.noise}",
             f"EC2: {self.ec2_s[0]:.2f}-{self.ec2_s[1]:.2f} s, delivery lag {self.delivery_lag_s:.2f} s, "
             f"{self.ec2_noise}",
-            f"checks {self.checks}, preempt {self.preempt}, "
-            f"IMDS lags: {', '.join(f'{lag:.2f}' for lag in self.imds_lags)}",
+            f"checks {self.checks}, preempt {self.preempt}, IMDS lags: {lags}",
         ]
 
 

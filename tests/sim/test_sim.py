@@ -117,10 +117,10 @@ def test_a_lost_node_is_replaced_and_everything_settles():
 
 
 def test_a_planned_handover_is_taken_at_once():
-    result = run(scripted(Fault(6.0, "handover", 1), starts=(0.0, 1.0), lossless=True), telling=True)
+    result = run(scripted(Fault(16.0, "handover", 1), starts=(0.0, 1.0), lossless=True), telling=True)
     assert result.violation is None
     (taken,) = [line for line in result.story if "holder 'b'" in line]
-    assert float(taken.split()[0]) - 6.0 < 0.05
+    assert float(taken.split()[0]) - 16.0 < 0.05
 
 
 def test_a_foreign_candidate_takes_an_expired_lease_and_gives_it_back():
@@ -131,7 +131,7 @@ def test_a_foreign_candidate_takes_an_expired_lease_and_gives_it_back():
     assert any("holder ''" in line for line in result.story)
 
 
-def test_shrinking_keeps_only_the_faults_that_matter(monkeypatch):
+def test_shrinking_keeps_only_the_faults_that_matter():
     from .mutations import MUTATIONS
 
     setting = scripted(

@@ -82,8 +82,10 @@ class PacketClaims:
                 await asyncio.sleep(PAUSE_S)
 
     async def anybody(self, vip: Vip, link: LinkState) -> bool:
-        """Whether anybody on the link answers for the VIP, whatever his MAC: True at once, False after 0.3 s.
+        """Whether anybody behind the link's own MAC answers for the VIP: True at once, False after 0.3 s.
 
+        Children of one ENI share its MAC (ipvlan), and a VPC lets no other MAC send from it.  Answers with another MAC
+        are the VPC's own: it answers for every mapped address, wherever that is.
         As in RFC 5227, section 2.1.1, whoever speaks as the VIP meanwhile bears it, too.  Raises AnnounceError.
         """
         with ExitStack() as stack:
@@ -94,7 +96,7 @@ class PacketClaims:
             for _ in range(QUESTIONS):
                 with _errors(f"ask for {vip}"):
                     sock.send(asking)
-                if await _answered(sock, vip):
+                if await _answered(sock, vip, link.mac):
                     return True
             return False
 
@@ -198,14 +200,14 @@ def _take(sock: socket.socket) -> list[wire.Heard]:
     return heard
 
 
-async def _answered(sock: socket.socket, vip: Vip) -> bool:
+async def _answered(sock: socket.socket, vip: Vip, mac: str) -> bool:
     """Whether somebody speaks for the VIP within ANSWER_S."""
     try:
         async with asyncio.timeout(ANSWER_S):
             while True:
                 await _readable([sock])
                 with _errors(f"ask for {vip}"):
-                    if any(said.address == vip.address for said in _take(sock)):
+                    if any((said.address, said.mac) == (vip.address, mac) for said in _take(sock)):
                         return True
     except TimeoutError:
         return False

@@ -139,7 +139,8 @@ class ClaimWatch(Protocol):
     async def anybody(self, vip: Vip, link: LinkState) -> bool:
         """Whether anybody answers for the VIP: three ARP requests or neighbour solicitations, 100 ms apart.
 
-        An answer counts whatever MAC it bears: ipvlan children of one ENI share it.  Raises AnnounceError.
+        Only answers that bear the link's own MAC count: ipvlan children of one ENI share it, and a VPC answers for
+        every mapped address itself, with another.  Raises AnnounceError.
         """
 
 

@@ -42,14 +42,16 @@ def sharing_rules(t: Turn) -> None:
 def must_probe(s: State, now: float) -> bool:
     """Whether the last owner may still bear the address on my ENI, unseen by any mapping."""
     last = bool(s.lease.last_enis & s.config.enis) and s.lease.last_fence is Fence.ENI
-    risky = last or now < s.sharing.met_until
-    return risky and s.config.managed and now >= s.sharing.clear_until
+    # Just started, this member cannot know whom it would have met; but where there is no Lease, nobody was.
+    stranger = not s.lease.absent and now < s.started_at + timing.STRANGER_S
+    risky = last or s.sharing.met or stranger
+    return risky and s.config.fence is Fence.ENI and now >= s.sharing.clear_until
 
 
 def meet(t: Turn, view: LeaseView) -> None:
-    """Another holder is on my ENI.  Whoever takes the Lease from it, its address may live on here for a while."""
+    """Another holder is on my ENI.  Whoever takes the Lease from it, its address may live on here, quietly."""
     if same_eni(t.state, view) and view.tenure is not None and view.tenure.fence is Fence.ENI:
-        t.sharing(met_until=t.now + timing.ENI_LIFETIME_S + timing.CLEAR_FOR_S)
+        t.sharing(met=True)
 
 
 def probe_from(s: State) -> float:

@@ -200,8 +200,8 @@ class SharingSide:
     """The tenure that was told."""
     probing: bool = False
     probe_due_at: float = NEVER
-    met_until: float = NEVER
-    """Somebody else's address, fenced by the mapping alone, may be on my ENI until then."""
+    met: bool = False
+    """Somebody else with an address that was fenced by the mapping alone has been on my ENI."""
     clear_until: float = NEVER
     """Nobody answered for the VIPs; good for a moment only."""
 
