@@ -328,7 +328,10 @@ def withdraws_on_loss() -> Patches:
     return [(yielding, "_successor", lambda s, view: (*real(s, view)[:2], False))]
 
 
-@_mutation("foreign holders are not yielded to")
+@_mutation(
+    "foreign holders are not yielded to",
+    scripted(Fault(1.0, "rival-starts"), Fault(6.0, "api-cut", 0, 8.0), enis=(1,), durations=(4,), rival=True),
+)
 def yields_to_anybody() -> Patches:
     real = yielding._successor
     foreign = (Reason.FOREIGN_HOLDER,)
