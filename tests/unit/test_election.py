@@ -4,37 +4,13 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from world import VIP, World
+from world import VIP, World, pair, reasons, settled, undelivered
 
 from vipd.core import messages as m
 from vipd.core import timing
 from vipd.core.election import decide
 from vipd.core.model import AssignVerdict, CallFailed, CallFailure, Fence, Written
 from vipd.core.reasons import Phase, Reason, WriteKind
-
-
-def settled(*names: str, seconds: float = 15.0, **kwargs) -> World:
-    """A world in which somebody has held the VIP for a while."""
-    return World(*(names or ("a", "b")), **kwargs).run(seconds)
-
-
-def pair(world: World) -> tuple:
-    (active,) = world.active()
-    (other,) = [n for n in world.members if n != active]
-    return world.members[active], world.members[other]
-
-
-def undelivered(world: World, seconds: float) -> list[float]:
-    """Moments of the next ``seconds`` at which a packet would not be answered."""
-    missing: list[float] = []
-    world.on_step.append(lambda: missing.append(world.now) if not world.delivered() else None)
-    world.run(seconds)
-    world.on_step.pop()
-    return missing
-
-
-def reasons(member) -> list[tuple[str, str]]:
-    return [(c.after.value, c.reason.value) for c in member.changes]
 
 
 def test_of_two_candidates_one_takes_an_absent_lease_and_the_other_stands_by():

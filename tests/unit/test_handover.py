@@ -3,36 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from world import VIP, World
+from world import VIP, World, pair, reasons, settled, undelivered
 
 from vipd.core import messages as m
 from vipd.core.annotations import OFFER, REQUEST, render_request
 from vipd.core.model import OPERATOR_PRIORITY, AddressClaim, AssignVerdict, CallFailed, CallFailure, Fence, Request
 from vipd.core.reasons import Phase, WriteKind
-
-
-def settled(*names: str, seconds: float = 15.0, **kwargs) -> World:
-    """A world in which somebody has held the VIP for a while."""
-    return World(*(names or ("a", "b")), **kwargs).run(seconds)
-
-
-def pair(world: World) -> tuple:
-    (active,) = world.active()
-    (other,) = [n for n in world.members if n != active]
-    return world.members[active], world.members[other]
-
-
-def undelivered(world: World, seconds: float) -> list[float]:
-    """Moments of the next ``seconds`` at which a packet would not be answered."""
-    missing: list[float] = []
-    world.on_step.append(lambda: missing.append(world.now) if not world.delivered() else None)
-    world.run(seconds)
-    world.on_step.pop()
-    return missing
-
-
-def reasons(member) -> list[tuple[str, str]]:
-    return [(c.after.value, c.reason.value) for c in member.changes]
 
 
 def request(world: World, *, to: str = "", priority: int = OPERATOR_PRIORITY, id: str = "r1") -> None:

@@ -352,3 +352,29 @@ class World:
         if self.fence is Fence.LEASE:
             return any(self.bears(mm) for mm in self.members.values())
         return any(self.bears(mm) and mm.eni == self.mapping for mm in self.members.values())
+
+
+def settled(*names: str, seconds: float = 15.0, **kwargs: object) -> World:
+    """A world in which somebody has held the VIP for a while."""
+    return World(*(names or ("a", "b")), **kwargs).run(seconds)
+
+
+def pair(world: World) -> tuple[Member, Member]:
+    """The active member, and the other one."""
+    (active,) = world.active()
+    (other,) = [n for n in world.members if n != active]
+    return world.members[active], world.members[other]
+
+
+def undelivered(world: World, seconds: float) -> list[float]:
+    """Moments of the next ``seconds`` at which a packet would not be answered."""
+    missing: list[float] = []
+    world.on_step.append(lambda: missing.append(world.now) if not world.delivered() else None)
+    world.run(seconds)
+    world.on_step.pop()
+    return missing
+
+
+def reasons(member: Member) -> list[tuple[str, str]]:
+    """The states it entered, each with its reason."""
+    return [(c.after.value, c.reason.value) for c in member.changes]
