@@ -1,4 +1,4 @@
-"""``python -m tests.sim --seeds N [--first S] [--jobs J]`` and ``python -m tests.sim --replay SEED``."""
+"""``python -m tests.sim --seeds N [--first S] [--jobs J]``, ``... --replay SEED``, ``... --mutations``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 
-from .runner import run_many, tell
+from .mutations import MUTATIONS
+from .runner import run, run_many, run_seeds, tell
 
 TOLD = 3
 """How many failing seeds are told in full."""
@@ -20,7 +21,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="cores to use")
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and tell what happens")
     parser.add_argument("--whole", action="store_true", help="with --replay: do not leave out faults")
+    parser.add_argument("--mutations", action="store_true", help="which seed finds each broken rule")
     given = parser.parse_args()
+    if given.mutations:
+        return mutations(given.seeds)
     if given.replay is not None:
         story = tell(given.replay, shrunk=not given.whole)
         print(story)
@@ -32,6 +36,22 @@ def main() -> int:
         print(f"seed {failure.seed}: {failure.violation}")
     print(summary)
     return 1 if summary.failures else 0
+
+
+def mutations(within: int) -> int:
+    """A line for each broken rule: the seed that finds it, or "script", and what was seen."""
+    missed = 0
+    for name, mutation in MUTATIONS.items():
+        with mutation.applied():
+            if mutation.script is not None:
+                found, violation = "script", run(mutation.script).violation
+            else:
+                failures, _ = run_seeds(range(within), stop_at_first=True)
+                found = str(failures[0].seed) if failures else "-"
+                violation = failures[0].violation if failures else None
+        missed += violation is None
+        print(f"{name:34} {found:>7}  {violation or 'not found'}", flush=True)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

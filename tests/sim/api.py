@@ -70,10 +70,10 @@ class Stored:
             n,
             self.acquire_time,
             self.renew_time,
-            _parsed(codec.parse_tenure, notes.get(TENURE), holder, n),
-            _parsed(codec.parse_offer, notes.get(OFFER), holder, n),
-            _parsed(codec.parse_request, notes.get(REQUEST), holder, n),
-            _parsed(codec.parse_shared, notes.get(SHARED), holder, n) or "",
+            parsed(codec.parse_tenure, notes.get(TENURE), holder, n),
+            parsed(codec.parse_offer, notes.get(OFFER), holder, n),
+            parsed(codec.parse_request, notes.get(REQUEST), holder, n),
+            parsed(codec.parse_shared, notes.get(SHARED), holder, n) or "",
             _NOTHING,
         )
 
@@ -86,7 +86,7 @@ def forget_parsed() -> None:
     _cache.clear()
 
 
-def _parsed(parse: Callable[[object, str, int], Any], text: str | None, holder: str, transitions: int) -> Any:
+def parsed(parse: Callable[[object, str, int], Any], text: str | None, holder: str, transitions: int) -> Any:
     """What the production codec makes of an annotation; the same text means the same."""
     if text is None:
         return None

@@ -15,7 +15,7 @@ from vipd.core.reasons import Reason
 from vipd.core.timing import margin_s
 from vipd.kube import codec
 
-from .api import Stored
+from .api import Stored, parsed
 from .kernel import REMOVAL_LATE_S
 from .loop import Life
 
@@ -142,7 +142,7 @@ class Invariants:
         offer = draft.annotations.get(OFFER)
         if offer is not None and process.asking_ec2:
             self._world.violate("offered with an open EC2 call", process.incarnation)
-        tenure = codec.parse_tenure(draft.annotations.get(TENURE), draft.holder, draft.transitions)
+        tenure = parsed(codec.parse_tenure, draft.annotations.get(TENURE), draft.holder, draft.transitions)
         if tenure is None or not tenure.moved or not process.member.eni_id:
             return
         unmoved = [a for a in process.config.addresses if (draft.transitions, a) not in process.confirmed]

@@ -27,7 +27,7 @@ import vipd.core.turn as turn
 import vipd.core.yielding as yielding
 from vipd.aws.gate import Gate
 from vipd.aws.ipv6 import Ipv6Move
-from vipd.core.messages import AssignEni
+from vipd.core.messages import AssignEni, ClockJumped
 from vipd.core.model import CallFailed, Conflict, Fence, LeaseAbsent, Mapped
 from vipd.core.reasons import Phase, Reason, WriteKind
 from vipd.core.state import NEVER, State
@@ -125,7 +125,15 @@ def deletion_frees() -> Patches:
 
 @_mutation("clocks that stood still void the right")
 def jump_keeps_the_right() -> Patches:
-    return [(election, "_notice_lateness", lambda t, event: None)]
+    real = election._notice_lateness
+
+    def notice(t: Turn, event: Any) -> None:
+        right_until = t.state.holder.right_until
+        real(t, event)
+        if isinstance(event, ClockJumped):
+            t.holder(right_until=right_until, jumped_at=NEVER)
+
+    return [(election, "_notice_lateness", notice)]
 
 
 @_mutation("after a freeze the Lease is read before anything is done")
@@ -330,7 +338,10 @@ def withdraws_on_loss() -> Patches:
     return [(yielding, "_successor", lambda s, view: (*real(s, view)[:2], False))]
 
 
-@_mutation("foreign holders are not yielded to")
+@_mutation(
+    "foreign holders are not yielded to",
+    scripted(Fault(1.0, "rival-starts"), Fault(6.0, "api-cut", 0, 8.0), enis=(1,), durations=(4,), rival=True),
+)
 def yields_to_anybody() -> Patches:
     real = yielding._successor
     foreign = (Reason.FOREIGN_HOLDER,)

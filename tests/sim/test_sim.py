@@ -16,7 +16,7 @@ from .loop import ProcessLoop, Timeline
 from .runner import run, run_many, shrink, tell
 from .schedule import Fault, schedule, scripted
 
-SEEDS = int(os.environ.get("VIPD_SIM_SEEDS", "2500"))
+SEEDS = int(os.environ.get("VIPD_SIM_SEEDS", "2000"))
 """How many schedules a test run takes; ``make sim SEEDS=100000`` takes more."""
 
 ROOT = Path(__file__).parents[2]
