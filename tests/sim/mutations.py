@@ -269,8 +269,8 @@ def old_answers_count() -> Patches:
     return [
         (election, "on_eni_answered", lambda t, event: real(t, replace(event, key=t.state.holder.key))),
         (mover, "_while_right_lasts", wait),
-        # The schedule is over before a member that has just started may take without asking.
-        (timing, "STRANGER_S", 0.0),
+        # The schedule is over before a member that has just started has asked the link.
+        (sharing, "is_stranger", lambda s: False),
     ]
 
 
@@ -511,5 +511,5 @@ def says_lease_too_early() -> Patches:
         (turn, "address_bounded", lambda s: True),
         (holder, "address_bounded", lambda s: True),
         (lease, "meet", lambda t, view: None),
-        (timing, "STRANGER_S", 0.0),
+        (sharing, "is_stranger", lambda s: False),
     ]

@@ -40,12 +40,16 @@ def sharing_rules(t: Turn) -> None:
 
 
 def must_probe(s: State, now: float) -> bool:
-    """Whether the last owner may still bear the address on my ENI, unseen by any mapping."""
+    """Whether somebody may bear the address on my ENI, unseen by any mapping."""
+    if s.config.fence is not Fence.ENI:
+        return False
     last = bool(s.lease.last_enis & s.config.enis) and s.lease.last_fence is Fence.ENI
-    # Just started, this member cannot know whom it would have met; but where there is no Lease, nobody was.
-    stranger = not s.lease.absent and now < s.started_at + timing.STRANGER_S
-    risky = last or s.sharing.met or stranger
-    return risky and s.config.fence is Fence.ENI and now >= s.sharing.clear_until
+    return is_stranger(s) or ((last or s.sharing.met) and now >= s.sharing.clear_until)
+
+
+def is_stranger(s: State) -> bool:
+    """Whether this member has just started and cannot know whom it would have met; where there is no Lease, nobody."""
+    return not s.sharing.asked and not s.lease.absent
 
 
 def meet(t: Turn, view: LeaseView) -> None:
@@ -55,9 +59,11 @@ def meet(t: Turn, view: LeaseView) -> None:
 
 
 def probe_from(s: State) -> float:
-    """When asking the link makes sense: shortly before the Lease may be taken."""
+    """When to ask the link: once after the start, then shortly before the Lease may be taken."""
     view = s.lease.view
-    if s.lease.free_since is not None:
+    if is_stranger(s):
+        at = s.started_at
+    elif s.lease.free_since is not None:
         at = s.lease.free_since
     elif view is not None and view.offer is not None:
         at = s.lease.offer_seen_at
@@ -67,7 +73,9 @@ def probe_from(s: State) -> float:
 
 
 def on_probed(t: Turn, event: Probed) -> None:
-    """Nobody answered: for a moment the address is known to be unborne."""
-    t.sharing(probing=False, probe_due_at=t.now + timing.PROBE_AGAIN_S)
-    if not event.answered:
+    """Nobody answered: for a moment the address is known to be unborne.  Somebody did: he is met."""
+    t.sharing(probing=False, asked=True, probe_due_at=t.now + timing.PROBE_AGAIN_S)
+    if event.answered:
+        t.sharing(met=True)
+    else:
         t.sharing(clear_until=t.now + timing.CLEAR_FOR_S)

@@ -202,6 +202,8 @@ class SharingSide:
     probe_due_at: float = NEVER
     met: bool = False
     """Somebody else with an address that was fenced by the mapping alone has been on my ENI."""
+    asked: bool = False
+    """The link was asked since the start."""
     clear_until: float = NEVER
     """Nobody answered for the VIPs; good for a moment only."""
 

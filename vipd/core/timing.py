@@ -89,8 +89,6 @@ ANNOTATE_AGAIN_S = 5.0
 PROBE_AGAIN_S = 1.0
 CLEAR_FOR_S = 1.0
 """An unanswered probe says that nobody bears the address now, not for how long."""
-STRANGER_S = ENI_LIFETIME_S + CLEAR_FOR_S
-"""A member that has just started does not know whom it would have met on its ENI."""
 
 DEFEND_S = 1.0
 """At most one answer (a read of the Lease, an announcement) per second to claims of the VIP by others, and one
