@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from vipd.core.model import Address
 from vipd.errors import VipdError
-from vipd.lab.kubeapi.server import LeaseWrite
-from vipd.lab.kubeapi.store import PODS
+from vipd.lab.kubeapi.records import LeaseWrite
 from vipd.lab.stagecraft import Stagecraft
 from vipd.lab.topology import LEASE, NAMESPACE, Lab
 from vipd.lab.vpc import boottime
@@ -73,8 +72,8 @@ class Stage(Stagecraft):
 
     def stands_by(self, name: str) -> bool:
         """Whether the node's vipd has said that it is a standby and has its watch open."""
-        pod = self.lab.api.store.get(PODS, NAMESPACE, self.node(name).pod)
-        labelled = pod["metadata"].get("labels", {}).get("vipd.io/role") == "standby"
+        pod = self.lab.api.pod(NAMESPACE, self.node(name).pod)
+        labelled = pod is not None and pod["metadata"].get("labels", {}).get("vipd.io/role") == "standby"
         return labelled and self.node(name).alive and not self.lab.observer.bears(name)
 
     def lease_writes(self) -> list[LeaseWrite]:
