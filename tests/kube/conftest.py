@@ -64,7 +64,7 @@ async def api(either: RunningApi) -> RunningApi:
 @pytest.fixture
 async def raw(either: RunningApi | RealApi) -> AsyncIterator[Raw]:
     """Plain HTTP to the server."""
-    connector = aiohttp.TCPConnector(ssl=either.tls) if isinstance(either, RealApi) else None
+    connector = either.connector() if isinstance(either, RealApi) else None
     async with aiohttp.ClientSession(connector=connector) as session:
         yield Raw(session, either)
 

@@ -7,6 +7,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from vipd.lab.controlplane.controlplane import ControlPlane
 from vipd.lab.controlplane.front import Front
 
@@ -47,6 +49,10 @@ class RealApi:
     def kubeconfig(self, path: Path, *, token: str | None = None, namespace: str = NAMESPACE) -> Path:
         """Straight to kube-apiserver, by TLS."""
         return self.plane.kubeconfig(path, token=token or self.token, namespace=namespace)
+
+    def connector(self) -> aiohttp.TCPConnector:
+        """Trusts its certificate; for sessions of plain requests."""
+        return aiohttp.TCPConnector(ssl=self.tls)
 
     @property
     def faulty_url(self) -> str:

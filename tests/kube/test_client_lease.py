@@ -161,7 +161,8 @@ async def test_leases_are_listed(store: KubeLeases, client: Any) -> None:
     assert listed.version == listed.leases[0].resource_version
     others = await list_leases(client, namespace=None, timeout_s=1, fields="metadata.namespace!=default")
     assert isinstance(others, LeaseList)
-    assert others.leases == ()
+    # A real kube-apiserver keeps one of its own.
+    assert {view.raw["metadata"]["namespace"] for view in others.leases} <= {"kube-system"}
 
 
 async def test_preflight_finds_nothing_wrong(client: Any) -> None:
