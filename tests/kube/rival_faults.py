@@ -49,8 +49,6 @@ class Campaign:
 
     async def _step(self) -> None:
         await asyncio.sleep(self._random.uniform(0, 1.2))
-        await self._revive()
-        await until(self._held, "somebody holds", within_s=TAKEN_S)
         fault = self._random.choices(list(FAULTS), list(FAULTS.values()))[0]
         victim = self._holder()
         self._done[f"{'vipd' if isinstance(victim, Vipd) else 'rival'} {fault}"] += 1
@@ -109,8 +107,13 @@ class Campaign:
         return rival is not None and rival.leads and contest.witness.holder == rival.life.identity
 
     async def _settled(self) -> None:
+        """Somebody holds, and the other one is a candidate: a rival that lost the Lease ends once it finds out."""
         await self._revive()
         await until(self._held, "somebody holds", within_s=TAKEN_S)
+        rival = self._contest.rival
+        if self._contest.witness.holder == VIPD and rival is not None and rival.life.started_at:
+            await rival.ended()
+            await self._revive()
 
     def report(self) -> str:
         """What was done, and how long words outlived rights (which client-go does not exclude)."""

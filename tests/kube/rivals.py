@@ -31,7 +31,7 @@ VIP = ip_address("10.77.0.5")
 DURATION_S = 3
 """client-go tells renewals apart by whole seconds: a Lease shared with it needs 2 s more than the renew interval."""
 INTERVAL_S = 1.0
-RENEW_DEADLINE_S, RETRY_S = 1.8, 0.1
+RENEW_DEADLINE_S, RETRY_S = 1.8, 0.2
 END_S = 20.0
 
 

@@ -19,6 +19,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
@@ -57,6 +58,23 @@ func fail(format string, values ...any) {
 	os.Exit(1)
 }
 
+// connection is what the kubeconfig says, and its token also where there is no TLS: clientcmd leaves it out there, and
+// the API of vipd's lab speaks plain HTTP on loopback.
+func connection(kubeconfig string) (*rest.Config, error) {
+	file, err := clientcmd.LoadFromFile(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config, err := clientcmd.NewDefaultClientConfig(*file, nil).ClientConfig()
+	if err != nil {
+		return nil, err
+	}
+	if user := file.AuthInfos[file.Contexts[file.CurrentContext].AuthInfo]; user != nil && config.BearerToken == "" {
+		config.BearerToken = user.Token
+	}
+	return config, nil
+}
+
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "how to reach the API")
 	namespace := flag.String("namespace", "default", "of the Lease")
@@ -68,7 +86,7 @@ func main() {
 	release := flag.Bool("release-on-cancel", false, "give the Lease up when told to end")
 	flag.Parse()
 
-	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
+	config, err := connection(*kubeconfig)
 	if err != nil {
 		fail("%v", err)
 	}
@@ -76,6 +94,8 @@ func main() {
 	config.AcceptContentTypes = "application/json"
 	// As controller-runtime and kube-controller-manager do: a request that is not answered must not outlast the deadline.
 	config.Timeout = *renewDeadline / 2
+	// Short retry periods are more requests than the client's own limit, 5 a second, lets pass.
+	config.QPS, config.Burst = 100, 100
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		fail("%v", err)
