@@ -56,7 +56,7 @@ class Campaign:
             case "told":
                 victim.send(signal.SIGTERM)
                 await self._taken_from(victim)
-                await victim.ended()
+                assert await victim.ended() == 0
             case "killed":
                 victim.send(signal.SIGKILL)
                 await victim.ended()
@@ -75,7 +75,7 @@ class Campaign:
                 victim.send(signal.SIGTERM)
                 await self._taken_from(victim)
                 victim.send(signal.SIGCONT)
-                await victim.ended()
+                assert await victim.ended() == 0
         await self._settled()
 
     async def _taken_from(self, victim: Rival | Vipd) -> None:

@@ -81,9 +81,10 @@ class Rival:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def ended(self) -> None:
-        """Wait until it is gone and everything that it said was read."""
+    async def ended(self) -> int:
+        """Wait until it is gone and everything that it said was read; its exit code."""
         await asyncio.wait_for(asyncio.shield(self._reader), END_S)
+        return await self.process.wait()
 
     async def close(self) -> None:
         if self.runs:
