@@ -136,6 +136,8 @@ class LeaseView:
     """Annotation ``vipd.io/shared``: the ENI on which a candidate met this holder.  Likewise."""
     raw: Mapping[str, Any] = field(repr=False, compare=False, default_factory=dict)
     """The object as the API sent it (JSON), the base of the next write: nothing foreign in it is lost."""
+    former: Tenure | None = None
+    """Of a released Lease the tenure that was given up: its bearer may still be answering."""
 
     @property
     def content(self) -> tuple[str, int, datetime | None]:

@@ -81,6 +81,8 @@ def lease_view(raw: object) -> LeaseView:
     holder = _text(spec.get("holderIdentity"))
     transitions = _int32(spec.get("leaseTransitions"), least=0)
     annotations = _mapping(metadata.get("annotations"))
+    former = None if holder else parse_former(annotations.get(TENURE), transitions)
+    last = former.holder if former else holder
     return LeaseView(
         uid=_text(metadata.get("uid")),
         resource_version=_text(metadata.get("resourceVersion")),
@@ -92,9 +94,17 @@ def lease_view(raw: object) -> LeaseView:
         tenure=parse_tenure(annotations.get(TENURE), holder, transitions),
         offer=parse_offer(annotations.get(OFFER), holder, transitions),
         request=parse_request(annotations.get(REQUEST), holder, transitions),
-        shared_eni=parse_shared(annotations.get(SHARED), holder, transitions),
+        shared_eni=parse_shared(annotations.get(SHARED), last, transitions),
         raw=body,
+        former=former,
     )
+
+
+def parse_former(text: object, transitions: int) -> Tenure | None:
+    """The tenure that a Lease without a holder still bears: that of who released it, with these transitions."""
+    said = _object(text)
+    holder = said.get("h") if said is not None else None
+    return parse_tenure(text, holder, transitions) if isinstance(holder, str) and holder else None
 
 
 def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
@@ -161,15 +171,20 @@ def parse_shared(text: object, holder: str, transitions: int) -> str:
 
 def _said(text: object, holder: str, transitions: int) -> Mapping[str, Any] | None:
     """The annotation as an object, where it speaks of this holder and these transitions."""
-    if not isinstance(text, str) or len(text) > MAX_ANNOTATION_CHARS or not holder:
+    said = _object(text)
+    if said is None or not holder or said.get("h") != holder:
+        return None
+    return said if _is_int(said.get("n")) and said["n"] == transitions else None
+
+
+def _object(text: object) -> Mapping[str, Any] | None:
+    if not isinstance(text, str) or len(text) > MAX_ANNOTATION_CHARS:
         return None
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or said.get("h") != holder:
-        return None
-    return said if _is_int(said.get("n")) and said["n"] == transitions else None
+    return said if isinstance(said, dict) else None
 
 
 def _addresses(value: object) -> tuple[str, ...]:
