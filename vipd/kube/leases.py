@@ -72,7 +72,7 @@ class KubeLeases:
         """POST.  A 404 here is no absent Lease but an absent namespace, and so a failure."""
         body = create_body(namespace=self._namespace, name=self._name, draft=draft, renew_time=self._wall())
         reply = await self._api.call("POST", self._collection, timeout_s=timeout_s, body=body)
-        return self._written(reply, absent_possible=False)
+        return self._confirmed(self._written(reply, absent_possible=False), draft)
 
     async def replace(self, base: LeaseView, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
         """PUT with base's resourceVersion and uid; refused unsent where base has none, for then it would overwrite."""
@@ -80,7 +80,7 @@ class KubeLeases:
             return CallFailed(CallFailure.INVALID, "the base of the write has no uid or no resourceVersion")
         body = replace_body(base, namespace=self._namespace, name=self._name, draft=draft, renew_time=self._wall())
         reply = await self._api.call("PUT", self._path, timeout_s=timeout_s, body=body)
-        return self._written(reply, absent_possible=True)
+        return self._confirmed(self._written(reply, absent_possible=True), draft)
 
     async def annotate(
         self, base: LeaseView, annotations: Mapping[str, str | None], *, timeout_s: float
@@ -143,6 +143,20 @@ class KubeLeases:
         if absent_possible and self._is_absent(reply):
             return LeaseAbsent()
         return reply.failed()
+
+    def _confirmed(self, outcome: WriteOutcome, draft: LeaseDraft) -> WriteOutcome:
+        """A right to act begins with this answer, so it must show what was written and not only be called a success.
+
+        A webhook may change a Lease on its way in, and a proxy may answer in the API server's place: then whether the
+        write was applied is unknown, and to be read.
+        """
+        if not isinstance(outcome, Written):
+            return outcome
+        view = outcome.view
+        if (view.holder, view.transitions, view.duration_s) == (draft.holder, draft.transitions, draft.duration_s):
+            return outcome
+        told = f"holder {view.holder[:80]!r}, transitions {view.transitions}, {view.duration_s} s"
+        return CallFailed(CallFailure.INVALID, f"the answer to a write of {self._name} shows another Lease: {told}")
 
 
 @dataclass(frozen=True, slots=True)
