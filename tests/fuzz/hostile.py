@@ -89,13 +89,15 @@ def annotation(holder: st.SearchStrategy[Any], count: st.SearchStrategy[Any]) ->
             "by": names | json_values,
         },
     )
-    return (
+    whole = (
         said.map(json.dumps)
         | json_values
         | json_values.map(json.dumps)
         | st.just('{"h":"a","n":1e999}')
         | repeated(("[", 20_000), ("{", 5000), ("9", 6000), ('{"h":', 3000), ("x", 1_000_000))
     )
+    # Deferred, for the one reason that its representation in messages is short then.
+    return st.deferred(lambda: whole)
 
 
 def leases() -> st.SearchStrategy[Any]:
@@ -132,4 +134,5 @@ def leases() -> st.SearchStrategy[Any]:
     lease = st.fixed_dictionaries(
         {}, optional={"metadata": metadata | json_values, "spec": spec | json_values, "kind": json_values}
     )
-    return lease | json_values | deep_values
+    whole = lease | json_values | deep_values
+    return st.deferred(lambda: whole)

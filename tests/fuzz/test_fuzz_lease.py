@@ -152,7 +152,7 @@ class Hand:
         raw_notes = {**view.raw, **notes}
         metadata = {"uid": view.uid, "resourceVersion": "1", "annotations": raw_notes}
         read = lease_view({"metadata": metadata, "spec": {**old, **spec}})
-        if read.holder != view.holder:
+        if read.holder != view.holder or read.offer is not None:
             self.displaced[view.holder] = world.now
         world.lease.put(world.now, replace(read, raw=raw_notes))
         world._watchers()
@@ -163,8 +163,13 @@ def _text(moment: datetime | None) -> str | None:
 
 
 def rightful(world: World, hand: Hand) -> None:
-    """At every step: one loud member, and EC2 is written by the holder (or who was robbed a moment ago) alone."""
-    assert len(world.loud()) <= 1, world.loud()
+    """At every step: one loud member, and EC2 is written by the holder alone.
+
+    But for the milliseconds in which a holder has not heard yet that a hand took the Lease from it, or gave it away in
+    its name: whoever may write the Lease can do that, and another may take it at once.
+    """
+    loud = [name for name in world.loud() if world.now - hand.displaced.get(name, -1.0) > OUT_OF_ORDER]
+    assert len(loud) <= 1, loud
     for at, name in world.writers:
         holder = next((v.holder for t, v in reversed(world.lease.history) if v is not None and t <= at), None)
         robbed = hand.displaced.get(name, -1.0)
