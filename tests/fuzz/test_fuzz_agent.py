@@ -100,7 +100,7 @@ def _simulate(
         return world.run()
 
 
-@fuzz(80)
+@fuzz(50)
 @given(
     fence=st.sampled_from(list(Fence)),
     seed=st.integers(0, 99),

@@ -151,7 +151,7 @@ def _says_done(status: int, body: bytes) -> bool:
     return 200 <= status < 300 and b"<requestId>0</requestId>" in body
 
 
-@fuzz(150)
+@fuzz(60)
 @given(script=st.lists(answers, min_size=1, max_size=6))
 def test_each_address_gets_a_verdict_and_ok_only_from_ec2(
     server: Scripted, ec2: Ec2, script: list[tuple[int, bytes]]
@@ -175,7 +175,7 @@ def test_each_address_gets_a_verdict_and_ok_only_from_ec2(
     assert server.asked <= 8, "one attempt, bounded"
 
 
-@fuzz(80)
+@fuzz(60)
 @given(answer=answers)
 def test_describe_calls_an_address_gone_only_where_it_listed_this_eni(
     server: Scripted, ec2: Ec2, answer: tuple[int, bytes]

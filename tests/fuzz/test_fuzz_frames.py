@@ -84,7 +84,7 @@ def claimed(frame: bytes) -> Address | None:
     return None
 
 
-@fuzz(1000)
+@fuzz(500)
 @given(frames)
 def test_only_a_frame_that_speaks_for_an_address_is_heard(frame: bytes) -> None:
     heard = wire.read(frame)
@@ -237,7 +237,7 @@ def _passes(pair: tuple[socket.socket, socket.socket], frame: bytes) -> bool:
         return False
 
 
-@fuzz(1000)
+@fuzz(500)
 @given(frame=frames.filter(bool))
 def test_the_filter_in_the_kernel_passes_every_claim(
     filters: dict[int, tuple[socket.socket, socket.socket]], frame: bytes

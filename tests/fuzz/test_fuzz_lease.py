@@ -32,7 +32,7 @@ OURS = frozenset({"holderIdentity", "leaseDurationSeconds", "acquireTime", "rene
 # --------------------------------------------------------------------------------------- reading and writing
 
 
-@fuzz(200)
+@fuzz(120)
 @given(leases())
 def test_any_json_is_read_and_what_was_read_can_be_written_again(raw: Any) -> None:
     view = lease_view(raw)
@@ -74,7 +74,7 @@ def test_what_nests_too_deep_to_be_written_again_is_no_lease(depth: int) -> None
 kept = st.dictionaries(texts, json_values, max_size=4)
 
 
-@fuzz(200)
+@fuzz(120)
 @given(labels=kept, notes=kept, more_metadata=kept, more_spec=kept, offer=annotation(names, transitions))
 def test_nothing_foreign_is_lost_by_an_update(
     labels: dict, notes: dict, more_metadata: dict, more_spec: dict, offer: Any
@@ -107,7 +107,7 @@ def _sorted(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------- the core alone
 
 
-@fuzz(200)
+@fuzz(120)
 @given(st.lists(st.tuples(st.sampled_from(["watched", "read", "wrote"]), leases(), st.floats(0, 4)), max_size=12))
 def test_no_sequence_of_readings_breaks_the_core(readings: list[tuple[str, Any, float]]) -> None:
     config = ElectionConfig(identity="a", incarnation="i", addresses=(), eni="eni-a", fence=Fence.ENI)
@@ -223,7 +223,7 @@ edits = st.tuples(
 )
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.sampled_from(list(Fence)), st.lists(edits, min_size=1, max_size=6), st.integers(0, 99))
 def test_edits_by_hand_make_nobody_take_early_and_never_two_act(fence: Fence, script: list[Any], seed: int) -> None:
     world = settled(seed=seed, fence=fence, duration_s=3, interval_s=1.0)
@@ -256,7 +256,7 @@ harmless = st.tuples(
 )
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.sampled_from(list(Fence)), st.lists(harmless, min_size=1, max_size=6), st.integers(0, 99))
 def test_a_rightful_holder_is_not_shaken_by_absurd_fields(fence: Fence, script: list[Any], seed: int) -> None:
     """Rule: a write that names the holder, its transitions and its tenure leaves its right, whatever else it says."""

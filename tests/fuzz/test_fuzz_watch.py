@@ -72,7 +72,7 @@ lines = (
 # ------------------------------------------------------------------------------------------ lines and events
 
 
-@fuzz(300)
+@fuzz(200)
 @given(lines)
 def test_a_line_says_something_or_is_told_to_be_nonsense(line: bytes) -> None:
     item = parse_event(line, name="vip")
@@ -153,7 +153,7 @@ async def store(handler: Any) -> AsyncIterator[tuple[FaultyApi, KubeLeases]]:
             yield server, KubeLeases(client, namespace="default", name="vip")
 
 
-@fuzz(40)
+@fuzz(30)
 @given(st.lists(answers, min_size=4, max_size=4))
 def test_every_answer_to_a_request_is_an_outcome(script: list[tuple[int, bytes, str]]) -> None:
     left = iter(script * 5)
@@ -241,7 +241,7 @@ noises = st.builds(
 )
 
 
-@fuzz(40)
+@fuzz(30)
 @given(st.lists(noises, min_size=1, max_size=5))
 def test_a_good_event_arrives_however_much_nonsense_came_before(script: list[Noise]) -> None:
     left = list(script)
