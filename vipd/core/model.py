@@ -153,7 +153,7 @@ class LeaseView:
         if other is None:
             return True
         mine, theirs = self.resource_version, other.resource_version
-        if mine.isdigit() and theirs.isdigit():
+        if all(version.isascii() and version.isdecimal() for version in (mine, theirs)):
             return int(mine) > int(theirs)
         return mine != theirs or self.uid != other.uid
 
