@@ -115,9 +115,10 @@ class Mappings:
 class Store(KubeLeases):
     """The production client; remembers what became of each write."""
 
-    def __init__(self, client: Any) -> None:
-        super().__init__(client, namespace=NAMESPACE, name=LEASE)
+    def __init__(self, client: Any, name: str) -> None:
+        super().__init__(client, namespace=NAMESPACE, name=name)
         self.written: list[LeaseView] = []
+        self.failures: list[CallFailed] = []
         self.unknown = 0
         """Writes of which nobody knows whether they were applied."""
 
@@ -137,14 +138,16 @@ class Store(KubeLeases):
             self.written.append(outcome.view)
         elif isinstance(outcome, CallFailed):
             self.unknown += 1
+            self.failures.append(outcome)
         return outcome
 
 
 class Member:
     """One vipd.  ``changes``: (phase, reason) in their order."""
 
-    def __init__(self, name: str, mapping: Mappings, *, duration_s: int = 3) -> None:
+    def __init__(self, name: str, lease: str, mapping: Mappings, *, duration_s: int = 3) -> None:
         self.name = name
+        self.lease = lease
         self.mapping = mapping
         self.kernel = Kernel()
         self.eni = Eni(f"eni-{name}", "02:00:00:00:00:01")
@@ -163,14 +166,14 @@ class Member:
     async def begin(self, kubeconfig: Path) -> None:
         """Connect and take part."""
         self._client = await connect(kubeconfig=str(kubeconfig))
-        self.store = Store(self._client)
+        self.store = Store(self._client, self.lease)
         self._hands = Hands(
             [VIP],
             clock=self.clock,
             store=self.store,
             kernel=self.kernel,
             announcer=Silence(),
-            metrics=Metrics(namespace=NAMESPACE, lease=LEASE),
+            metrics=Metrics(namespace=NAMESPACE, lease=self.lease),
             enis={"net1": self.eni},
             reader=self.mapping,
             mover=self.mapping,
@@ -256,8 +259,9 @@ class Witness:
 class Group:
     """The members of one Lease at one API, watched over at every moment."""
 
-    def __init__(self, kubeconfig: Path, *, duration_s: int = 3) -> None:
+    def __init__(self, kubeconfig: Path, *, lease: str = LEASE, duration_s: int = 3) -> None:
         self.kubeconfig = kubeconfig
+        self.lease = lease
         self.duration_s = duration_s
         self.mapping = Mappings()
         self.members: dict[str, Member] = {}
@@ -266,7 +270,7 @@ class Group:
 
     async def start(self, name: str, *, kubeconfig: Path | None = None) -> Member:
         """A member begins; one that died before of this name is no longer counted."""
-        member = Member(name, self.mapping, duration_s=self.duration_s)
+        member = Member(name, self.lease, self.mapping, duration_s=self.duration_s)
         self.members[name] = member
         self.all.append(member)
         await member.begin(kubeconfig or self.kubeconfig)
@@ -307,11 +311,13 @@ class Group:
 
 
 @contextlib.asynccontextmanager
-async def group_at(kubeconfig: Path, *, witness_at: Path, duration_s: int = 3) -> AsyncIterator[tuple[Group, Witness]]:
+async def group_at(
+    kubeconfig: Path, *, witness_at: Path, lease: str = LEASE, duration_s: int = 3
+) -> AsyncIterator[tuple[Group, Witness]]:
     """A group without members yet.  At the end: never two at once, and every write is where it should be."""
-    group = Group(kubeconfig, duration_s=duration_s)
+    group = Group(kubeconfig, lease=lease, duration_s=duration_s)
     client = await connect(kubeconfig=str(witness_at))
-    witness = Witness(KubeLeases(client, namespace=NAMESPACE, name=LEASE))
+    witness = Witness(KubeLeases(client, namespace=NAMESPACE, name=lease))
     tasks = [asyncio.create_task(group.watch_over()), asyncio.create_task(witness.follow())]
     try:
         await asyncio.sleep(0.1)

@@ -77,30 +77,34 @@ async def test_of_many_that_start_at_once_one_takes(watched: Watched) -> None:
     assert len(witness.tenures) == 1
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"status": 429, "retry_after_s": 1, "chance": 0.4},
-        {"status": 500, "chance": 0.4},
-        {"status": 504, "chance": 0.4},
-        {"drop": True, "chance": 0.4},
-        {"after_s": 0.7, "chance": 0.4},
-        {"before_s": 0.7, "chance": 0.4},
-    ],
-    ids=lambda fault: next(iter(fault)) + str(fault.get("status", "")),
-)
-async def test_requests_that_fail_now_and_then_cost_nobody_the_lease(
-    watched: Watched, either: Any, fault: dict[str, Any]
-) -> None:
-    group, witness = watched
-    owner, _ = await owner_and_standby(group)
-    before = len(witness.seen)
-    with either.faults.during(verbs={"get", "update", "create", "patch"}, **fault):
-        await asyncio.sleep(8)
-    await asyncio.sleep(1.5)
-    assert owner.loud
-    assert len(witness.tenures) == 1
-    assert len(witness.seen) - before >= 8
+FAULTS: dict[str, dict[str, Any]] = {
+    "throttled": {"status": 429, "retry_after_s": 1},
+    "internal": {"status": 500},
+    "timeout": {"status": 504},
+    "unanswered": {"drop": True},
+    "late-answers": {"after_s": 0.7},
+    "late-writes": {"before_s": 0.7},
+}
+
+
+async def test_requests_that_fail_now_and_then_cost_nobody_the_lease(either: Any, tmp_path: Path) -> None:
+    """Each fault hits four in ten of the requests about one Lease; all Leases at the same time."""
+    await asyncio.gather(*(_suffer(either, tmp_path, name, fault) for name, fault in FAULTS.items()))
+
+
+async def _suffer(either: Any, folder: Path, name: str, fault: dict[str, Any]) -> None:
+    config = either.faulty_kubeconfig(folder / f"{name}-member", token=await either.member_token())
+    witness_at = either.kubeconfig(folder / f"{name}-witness")
+    async with group_at(config, witness_at=witness_at, lease=name) as (group, witness):
+        owner, _ = await owner_and_standby(group)
+        before = len(witness.seen)
+        verbs = {"get", "update", "create", "patch"}
+        with either.faults.during(verbs=verbs, names={name}, chance=0.4, **fault):
+            await asyncio.sleep(8)
+        await asyncio.sleep(1.5)
+        assert owner.loud
+        assert len(witness.tenures) == 1
+        assert len(witness.seen) - before >= 5
 
 
 async def test_an_api_server_that_restarts_costs_nobody_the_lease(watched: Watched, either: Any) -> None:
@@ -141,9 +145,10 @@ async def test_a_token_is_replaced_before_and_after_it_is_worth_nothing(
     owner = await group.owned_by("a")
     second = await either.member_token()
     token_file.write_text(second)
+    await asyncio.sleep(1.2)
     await either.revoke(first)
-    await asyncio.sleep(2)
-    assert not owner.store.unknown
+    await asyncio.sleep(1.2)
+    assert not owner.store.failures
     await either.revoke(second)
     await group.until("its token is refused", lambda: owner.store.unknown > 0, within_s=15)
     token_file.write_text(await either.member_token())
