@@ -73,9 +73,12 @@ class Stage(Stagecraft):
 
     def stands_by(self, name: str) -> bool:
         """Whether the node's vipd has said that it is a standby and has its watch open."""
+        return self.role(name) == "standby" and self.node(name).alive and not self.lab.observer.bears(name)
+
+    def role(self, name: str) -> str:
+        """What the node's pod is labelled as: "active", "standby", "fault"; empty where it bears no label."""
         pod = self.lab.api.store.get(PODS, NAMESPACE, self.node(name).pod)
-        labelled = pod["metadata"].get("labels", {}).get("vipd.io/role") == "standby"
-        return labelled and self.node(name).alive and not self.lab.observer.bears(name)
+        return str(pod["metadata"].get("labels", {}).get("vipd.io/role", ""))
 
     def lease_writes(self) -> list[LeaseWrite]:
         """The writes since the fault."""
@@ -88,10 +91,11 @@ class Stage(Stagecraft):
         deadline = self.now() + within_s
         while not true():
             if self.now() > deadline:
-                raise SceneFailed(f"not within {within_s:g} s: {what} ({self._picture()})")
+                raise SceneFailed(f"not within {within_s:g} s: {what} ({self.picture()})")
             await asyncio.sleep(POLL_S)
 
-    def _picture(self) -> str:
+    def picture(self) -> str:
+        """Where the VIPs are, in a sentence."""
         mapped = ", ".join(f"{vip} is mapped to {self.lab.mapped_to(vip)}" for vip in self.vips)
         bearers = [name for name in self.lab.nodes if self.lab.observer.bears(name)]
         return f"the Lease names {self.holder()}; {mapped}; borne by {bearers}; logs in {self.lab.folder}"
