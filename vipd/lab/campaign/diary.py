@@ -38,10 +38,16 @@ def write_diary(stage: Stage, result: EpisodeResult, acts: list[_Entry]) -> Path
 def _entries(stage: Stage) -> Iterator[_Entry]:
     lab = stage.lab
     names = {node.identity: f"node {name}" for name, node in lab.nodes.items()}
-    for w in lab.api.lease_writes:
+    for _, run in itertools.groupby(lab.api.lease_writes, lambda w: (w.holder, w.transitions, w.annotations, w.verb)):
+        writes = list(run)
+        w = writes[0]
         told = ", ".join(f"{key.removeprefix('vipd.io/')}={value}" for key, value in sorted(w.annotations.items()))
         holder = names.get(w.holder, w.holder or "nobody")
         yield w.at, f"Lease: {w.verb or 'the lab'} by {w.user}: {holder}, transitions {w.transitions}; {told}"
+        if len(writes) > 1:
+            pause_s = max(later.at - one.at for one, later in itertools.pairwise(writes))
+            last = f"Lease: the last of {len(writes) - 1} renewals without a change, {pause_s:.2f} s apart at most"
+            yield writes[-1].at, last
     for call in lab.ec2.log:
         yield call.started_at, f"EC2: {call.action} by {call.caller} begins"
         yield call.ended_at, f"EC2: {call.action} by {call.caller} for {call.eni}: {call.outcome}"
@@ -54,6 +60,6 @@ def _entries(stage: Stage) -> Iterator[_Entry]:
     for a in lab.observer.announcements:
         yield a.at, f"wire: node {a.node} announces {a.address} ({a.kind})"
     for vip, log in lab.probes.items():
-        for answerer, run in itertools.groupby(log.between(stage.fault_at - BEFORE_S, boottime()), lambda p: p.who):
-            probes = list(run)
+        for answerer, sent in itertools.groupby(log.between(stage.fault_at - BEFORE_S, boottime()), lambda p: p.who):
+            probes = list(sent)
             yield probes[0].sent_at, f"probes: {len(probes)} to {vip} answered by {answerer or 'nobody'}"

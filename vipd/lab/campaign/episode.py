@@ -16,9 +16,11 @@ from vipd.lab.campaign.scene import Scene
 from vipd.lab.campaign.verdict import EpisodeResult, Observed, judge
 from vipd.lab.stage import Stage
 
+STARTS_IN_S = 60.0
+"""A process that was started anew has so long to say what it is: that is the machine's speed, not vipd's."""
+
 CONVERGES_IN_S = 20.0
-"""After the last fault, on top of one Lease duration and one EC2 call: IMDS is believed after 10 s, a drain takes 2 s,
-and a process that was started anew needs some seconds on a busy machine."""
+"""From then on, and on top of one Lease duration and one EC2 call: IMDS is believed after 10 s, a drain takes 2 s."""
 
 SETTLED_FOR_S = 1.5
 """So long it has to stay as it is, and one Lease duration at the least: what a fault began may come out only then.
@@ -55,6 +57,7 @@ class Episodes:
         ]
         failed = await self._bring_about(scene, step.placed, roles)
         healed_at = stage.now()
+        await self._started(scene, may_end=any(p.fault.bars_start for p in step.placed))
         missing, settled_at = await self._settle()
         owner = "" if missing else stage.holder() or ""
         stage.complaints[:0] = failed
@@ -117,6 +120,19 @@ class Episodes:
 
     def _owner(self) -> str:
         return next((name for name in self._stage.lab.nodes if self._stage.serves(name)), "")
+
+    async def _started(self, scene: Scene, *, may_end: bool) -> None:
+        """Wait until every member has said what it is; ``may_end``: one that ended at its start is started again."""
+        stage = self._stage
+        deadline = stage.now() + STARTS_IN_S
+        while stage.now() < deadline:
+            silent = [node for node in stage.lab.nodes.values() if not stage.role(node.name)]
+            ended = [node.name for node in silent if not node.alive]
+            if not silent or (ended and not may_end):
+                return
+            for name in ended:
+                await scene.start_again(name)
+            await asyncio.sleep(POLL_S)
 
     async def _settle(self) -> tuple[str, float]:
         """Wait until it is settled and stays so; what was missing (empty: nothing), and since when it is settled."""

@@ -6,13 +6,12 @@ parts that it needs for itself, and two go together when their claims are disjoi
 
 from __future__ import annotations
 
-import signal as signals
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from vipd.lab.campaign import acts
 from vipd.lab.campaign.scene import Scene
-from vipd.lab.stagecraft import ImdsState
 
 VPC, BRIDGE = "vpc", "bridge"
 BOTH = frozenset({VPC, BRIDGE})
@@ -66,6 +65,8 @@ class Fault:
     """Whether it changes anything by itself; EC2 that is down, say, is not noticed before somebody calls it."""
     bars: bool = False
     """Whether a member may rightly sit out a hold-down after it."""
+    bars_start: bool = False
+    """Whether a vipd that starts meanwhile may rightly end: it cannot find its ENI, and says so."""
 
     def claimed(self, target: Target) -> frozenset[tuple[Part, Target]]:
         """What it keeps from others when it hits this target."""
@@ -78,119 +79,6 @@ def compatible(one: Fault, its: Target, other: Fault, others: Target) -> bool:
     return not one.claimed(its) & other.claimed(others)
 
 
-# ------------------------------------------------------------------------------- how they begin and end
-
-
-async def _nothing(_: Scene, __: str) -> None:
-    """It is over by itself."""
-
-
-async def _terminate(scene: Scene, name: str) -> None:
-    scene.stage.signal(name, signals.SIGTERM)
-
-
-async def _start_after_end(scene: Scene, name: str) -> None:
-    await scene.until_stopped(name)
-    await scene.start_vipd(name)
-
-
-async def _freeze(scene: Scene, name: str) -> None:
-    scene.stage.signal(name, signals.SIGSTOP)
-
-
-async def _thaw(scene: Scene, name: str) -> None:
-    scene.stage.signal(name, signals.SIGCONT)
-
-
-async def _cut_from_api(scene: Scene, name: str) -> None:
-    await scene.stage.partition(name, api=True)
-
-
-async def _join_api(scene: Scene, name: str) -> None:
-    await scene.stage.partition(name, api=False)
-
-
-async def _cut_from_ec2(scene: Scene, name: str) -> None:
-    await scene.cut_from_ec2(name, cut=True)
-
-
-async def _join_ec2(scene: Scene, name: str) -> None:
-    await scene.cut_from_ec2(name, cut=False)
-
-
-async def _sicken(scene: Scene, name: str) -> None:
-    scene.stage.set_health(name, well=False)
-
-
-async def _cure(scene: Scene, name: str) -> None:
-    scene.stage.set_health(name, well=True)
-
-
-async def _hold_writes(scene: Scene, name: str) -> None:
-    scene.stage.hold_ec2(name)
-
-
-async def _release_writes(scene: Scene, name: str) -> None:
-    scene.stage.release_ec2(name)
-
-
-async def _steal(scene: Scene, _: str) -> None:
-    for vip in scene.stage.vips:
-        scene.stage.steal(vip)
-
-
-async def _throttle(scene: Scene, _: str) -> None:
-    scene.stage.ec2_error("RequestLimitExceeded", calls=4)
-
-
-async def _ec2_away(scene: Scene, _: str) -> None:
-    scene.stage.ec2_error("Unavailable", calls=None)
-
-
-async def _ec2_back(scene: Scene, _: str) -> None:
-    scene.stage.ec2_error(None, calls=None)
-
-
-async def _ec2_hangs(scene: Scene, _: str) -> None:
-    scene.stage.lab.ec2.faults.hang = True
-
-
-async def _ec2_answers(scene: Scene, _: str) -> None:
-    scene.stage.lab.ec2.faults.hang = False
-
-
-async def _api_away(scene: Scene, _: str) -> None:
-    await scene.stage.api_outage(True)
-
-
-async def _api_back(scene: Scene, _: str) -> None:
-    await scene.stage.api_outage(False)
-
-
-async def _imds_refuses(scene: Scene, _: str) -> None:
-    await scene.stage.imds(ImdsState.REFUSES)
-
-
-async def _imds_silent(scene: Scene, _: str) -> None:
-    await scene.stage.imds(ImdsState.SILENT)
-
-
-async def _imds_back(scene: Scene, _: str) -> None:
-    await scene.stage.imds(ImdsState.WELL)
-
-
-async def _delete_lease(scene: Scene, _: str) -> None:
-    await scene.stage.delete_lease()
-
-
-async def _hand_over(scene: Scene, _: str) -> None:
-    await scene.hand_over()
-
-
-async def _claim(scene: Scene, _: str) -> None:
-    await scene.stage.claim(times=16, every_s=0.3)
-
-
 _NODES = (Target.ACTIVE, Target.STANDBY)
 _ALL = (*_NODES, Target.EVERYBODY)
 _SERVICE = (Target.SERVICE,)
@@ -200,9 +88,17 @@ _PROCESS = frozenset({Part.PROCESS})
 FAULTS: dict[str, Fault] = {
     f.name: f
     for f in (
-        Fault("sigterm", "vipd is told to stop, and started anew", _ALL, _PROCESS, _terminate, _start_after_end, 4.0),
+        Fault(
+            "sigterm",
+            "vipd is told to stop, and started anew",
+            _ALL,
+            _PROCESS,
+            acts.terminate,
+            acts.start_after_end,
+            4.0,
+        ),
         Fault("kill", "SIGKILL to vipd; started anew after a while", _ALL, _PROCESS, Scene.kill, Scene.start_vipd, 8.0),
-        Fault("freeze", "vipd is stopped with SIGSTOP, and thawed", _ALL, _PROCESS, _freeze, _thaw, 12.0),
+        Fault("freeze", "vipd is stopped with SIGSTOP, and thawed", _ALL, _PROCESS, acts.freeze, acts.thaw, 12.0),
         Fault(
             "power-off",
             "the node loses power, and boots",
@@ -217,8 +113,8 @@ FAULTS: dict[str, Fault] = {
             "the node is cut off from the Kubernetes API alone",
             _NODES,
             frozenset({Part.API_PATH}),
-            _cut_from_api,
-            _join_api,
+            acts.cut_from_api,
+            acts.join_api,
             12.0,
         ),
         Fault(
@@ -226,8 +122,8 @@ FAULTS: dict[str, Fault] = {
             "the Kubernetes API is away for everybody",
             _SERVICE,
             frozenset({Part.API}),
-            _api_away,
-            _api_back,
+            acts.api_away,
+            acts.api_back,
             12.0,
         ),
         Fault(
@@ -235,8 +131,8 @@ FAULTS: dict[str, Fault] = {
             "somebody deletes the Lease",
             _SERVICE,
             frozenset({Part.LEASE}),
-            _delete_lease,
-            _nothing,
+            acts.delete_lease,
+            acts.nothing,
             0.0,
         ),
         Fault(
@@ -255,7 +151,7 @@ FAULTS: dict[str, Fault] = {
             (Target.ACTIVE,),
             frozenset({Part.KERNEL}),
             Scene.delete_addresses,
-            _nothing,
+            acts.nothing,
             0.0,
         ),
         Fault(
@@ -263,8 +159,8 @@ FAULTS: dict[str, Fault] = {
             "the node's application fails its health check",
             _NODES,
             frozenset({Part.HEALTH}),
-            _sicken,
-            _cure,
+            acts.sicken,
+            acts.cure,
             8.0,
             bars=True,
         ),
@@ -273,8 +169,8 @@ FAULTS: dict[str, Fault] = {
             "an operator runs 'vipd handover'",
             _SERVICE,
             frozenset({Part.OPERATOR}),
-            _hand_over,
-            _nothing,
+            acts.hand_over,
+            acts.nothing,
             0.0,
         ),
         Fault(
@@ -282,8 +178,8 @@ FAULTS: dict[str, Fault] = {
             "somebody else maps the VIP to another ENI",
             _SERVICE,
             frozenset({Part.MAPPING}),
-            _steal,
-            _nothing,
+            acts.steal,
+            acts.nothing,
             0.0,
             _AWS,
         ),
@@ -292,8 +188,8 @@ FAULTS: dict[str, Fault] = {
             "EC2 throttles four calls",
             _SERVICE,
             frozenset({Part.EC2}),
-            _throttle,
-            _ec2_back,
+            acts.throttle,
+            acts.ec2_back,
             8.0,
             _AWS,
             moves=False,
@@ -304,8 +200,8 @@ FAULTS: dict[str, Fault] = {
             "EC2 answers every call with 503",
             _SERVICE,
             frozenset({Part.EC2}),
-            _ec2_away,
-            _ec2_back,
+            acts.ec2_away,
+            acts.ec2_back,
             10.0,
             _AWS,
             moves=False,
@@ -316,8 +212,8 @@ FAULTS: dict[str, Fault] = {
             "EC2 accepts every call and answers none",
             _SERVICE,
             frozenset({Part.EC2}),
-            _ec2_hangs,
-            _ec2_answers,
+            acts.ec2_hangs,
+            acts.ec2_answers,
             10.0,
             _AWS,
             moves=False,
@@ -328,8 +224,8 @@ FAULTS: dict[str, Fault] = {
             "the node is cut off from EC2 alone",
             _NODES,
             frozenset({Part.EC2_PATH}),
-            _cut_from_ec2,
-            _join_ec2,
+            acts.cut_from_ec2,
+            acts.join_ec2,
             10.0,
             _AWS,
             moves=False,
@@ -340,8 +236,8 @@ FAULTS: dict[str, Fault] = {
             "the node's EC2 writes stay on their way, and are applied at the end, whoever holds the Lease by then",
             _NODES,
             frozenset({Part.EC2_WRITES}),
-            _hold_writes,
-            _release_writes,
+            acts.hold_writes,
+            acts.release_writes,
             6.0,
             _AWS,
             moves=False,
@@ -352,30 +248,32 @@ FAULTS: dict[str, Fault] = {
             "IMDS refuses connections on every node",
             _SERVICE,
             frozenset({Part.IMDS}),
-            _imds_refuses,
-            _imds_back,
+            acts.imds_refuses,
+            acts.imds_back,
             10.0,
             _AWS,
             moves=False,
+            bars_start=True,
         ),
         Fault(
             "imds-silent",
             "IMDS answers nothing on every node",
             _SERVICE,
             frozenset({Part.IMDS}),
-            _imds_silent,
-            _imds_back,
+            acts.imds_silent,
+            acts.imds_back,
             10.0,
             _AWS,
             moves=False,
+            bars_start=True,
         ),
         Fault(
             "conflict",
             "for 5 s a host that is no member claims the VIP by gratuitous ARP",
             _SERVICE,
             frozenset({Part.SEGMENT}),
-            _claim,
-            _nothing,
+            acts.claim,
+            acts.nothing,
             0.0,
             frozenset({BRIDGE}),
         ),

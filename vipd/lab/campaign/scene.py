@@ -32,6 +32,14 @@ class Scene:
     async def start_vipd(self, name: str) -> None:
         await self.stage.lab.start_vipd(self.stage.node(name))
 
+    async def start_again(self, name: str) -> None:
+        """As a kubelet does with a container that ended; told, since the reader should know."""
+        process = self.stage.node(name).vipd
+        self.notes.append(
+            f"vipd on node {name} ended with exit code {process.returncode if process else None} at start"
+        )
+        await self.start_vipd(name)
+
     async def kill(self, name: str) -> None:
         """SIGKILL, as the kernel does when memory runs out; returns when it is gone."""
         process = self.stage.node(name).vipd
