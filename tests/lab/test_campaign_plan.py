@@ -42,6 +42,14 @@ def test_every_fault_is_played_once_by_itself_before_any_pair(fabric: str) -> No
     assert [s.number for s in played] == list(range(1, len(played) + 1))
 
 
+def test_every_two_faults_that_can_meet_do_so_about_equally_often() -> None:
+    played = [tuple(p.fault.name for p in s.placed) for s in plan(1, 6000) if len(s.placed) == 2]
+    counts = [played.count(kind) for kind in set(played)]
+    assert len(counts) > 200
+    assert min(counts) > 0.3 * len(played) / len(counts)
+    assert max(counts) < 3 * len(played) / len(counts)
+
+
 def test_every_fault_meets_every_one_of_its_targets_in_pairs() -> None:
     met = {(p.fault.name, p.target) for s in plan(1, 3000) if len(s.placed) == 2 for p in s.placed}
     assert met == {(f.name, target) for f in VPC for target in f.targets}

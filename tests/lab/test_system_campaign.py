@@ -43,20 +43,20 @@ async def test_episodes_converge_and_what_is_left_behind_is_seen(tmp_path):
     async with Lab(campaign_setting(fabric="vpc", families=(4,)), folder=tmp_path) as lab:
         told: list[str] = []
         episodes = Episodes(Stage(lab), await Eyes(lab).open(), tell=told.append)
-        killed = await episodes.play(Step(1, 0.1, (KILL,)))
+        killed = await episodes.play(Step(1, 0.1, 0.0, (KILL,)))
         assert killed.ok, killed.reason
         assert killed.kind == "kill"
         assert killed.sent > 100
         assert any("kill on node" in line for line in told)
 
-        pair = await episodes.play(Step(2, 0.1, (POWER_OFF, API_CUT)))
+        pair = await episodes.play(Step(2, 0.1, 0.0, (POWER_OFF, API_CUT)))
         assert pair.ok, pair.reason
         assert pair.kind == "api-cut + power-off"
         assert pair.owner_after != pair.owner_before
         assert pair.lost > 0
         assert pair.eni[pair.owner_after] == ["10.0.1.100"]
 
-        littered = await episodes.play(Step(3, 0.1, (LITTER,)))
+        littered = await episodes.play(Step(3, 0.1, 0.0, (LITTER,)))
         assert not littered.ok
         [left] = littered.left_behind
         assert left.startswith("10.0.1.77 was left behind on node")

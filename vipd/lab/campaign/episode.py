@@ -47,6 +47,7 @@ class Episodes:
         """
         stage = self._stage
         await self._ready()
+        stage.lab.vpc.imds_lag_s = step.imds_lag_s
         await stage.pause(step.pause_s)
         stage.fault()
         roles = {Target.ACTIVE: [stage.active], Target.STANDBY: [stage.standby], Target.SERVICE: [""]}

@@ -6,6 +6,7 @@ the first one lasts.  How the processes meet a fault is not in the plan: clocks,
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from vipd.lab.campaign.faults import Fault, Target, compatible
 SHORTEST_S = 0.2
 AT_ONCE_S = (0.3, 1.0)
 """How long a fault that is over at once is given before the end of the episode is waited for."""
+
+IMDS_LAGS_S = (0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 3.0, 3.0, 9.0)
+"""How late IMDS shows a change of the mapping, drawn for each step; vipd believes it to be less than 10 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Step:
     number: int
     pause_s: float
     """Before it: a fault comes at any moment between two renewals."""
+    imds_lag_s: float
     placed: tuple[Placed, ...]
 
     @property
@@ -46,7 +51,8 @@ class Step:
         return " + ".join(sorted(p.fault.name for p in self.placed))
 
     def __str__(self) -> str:
-        return f"{self.number}: " + "; ".join(map(str, self.placed))
+        late = f" (IMDS {self.imds_lag_s:g} s late)" if self.imds_lag_s else ""
+        return f"{self.number}: " + "; ".join(map(str, self.placed)) + late
 
 
 def steps(seed: int, *, duration_s: float, faults: Sequence[Fault]) -> Iterator[Step]:
@@ -60,34 +66,36 @@ def steps(seed: int, *, duration_s: float, faults: Sequence[Fault]) -> Iterator[
     singles = list(faults)
     rng.shuffle(singles)
     pairs = _pairs(faults)
-    number = 0
-    while True:
-        number += 1
-        pause_s = rng.random() * duration_s / 3
+    for number in itertools.count(1):
+        pause_s, lag_s = rng.random() * duration_s / 3, rng.choice(IMDS_LAGS_S)
         if number <= len(singles):
             fault = singles[number - 1]
             placed: tuple[Placed, ...] = (Placed(fault, fault.targets[0], 0.0, _lasts_s(rng, fault, duration_s)),)
         elif pairs:
-            placed = _placed(rng, rng.choice(pairs), duration_s)
+            # First which faults, then on whom: else those with many targets would drive out the others.
+            placed = _placed(rng, rng.choice(rng.choice(pairs)), duration_s)
         else:
             fault = rng.choice(singles)
             placed = (Placed(fault, rng.choice(fault.targets), 0.0, _lasts_s(rng, fault, duration_s)),)
-        yield Step(number, pause_s, placed)
+        yield Step(number, pause_s, lag_s, placed)
 
 
 _Aimed = tuple[Fault, Target]
 
 
-def _pairs(faults: Sequence[Fault]) -> list[tuple[_Aimed, _Aimed]]:
-    """Every two that can go together, in the order in which they are to begin; one of them at least moves something."""
-    aimed = [(fault, target) for fault in faults for target in fault.targets]
-    return [
-        (one, other)
-        for one in aimed
-        for other in aimed
+def _pairs(faults: Sequence[Fault]) -> list[list[tuple[_Aimed, _Aimed]]]:
+    """For each two faults, in the order in which they are to begin, the targets on which they can go together."""
+    found = [
+        [
+            ((one, its), (other, others))
+            for its, others in itertools.product(one.targets, other.targets)
+            if (one, its) != (other, others) and compatible(one, its, other, others)
+        ]
+        for one, other in itertools.product(faults, repeat=2)
         # What is noticed only when somebody calls has to be there before that.
-        if other[0].moves and one != other and compatible(*one, *other)
+        if other.moves
     ]
+    return [aimed for aimed in found if aimed]
 
 
 def _placed(rng: random.Random, pair: tuple[_Aimed, _Aimed], duration_s: float) -> tuple[Placed, ...]:
