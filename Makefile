@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test sim bench lint format lock clean
+.PHONY: setup demo test envtest sim bench lint format lock clean
 
 setup: $(READY)
 
@@ -22,6 +22,10 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest $(ARGS)
+
+# A real kube-apiserver and etcd, for the tests that are skipped without them: built once, into a cache folder.
+envtest:
+	@tests/kube/envtest/provide
 
 # More seeds of the simulator than `make test` takes: make sim SEEDS=100000 FIRST=5000; a failing one is told in full.
 SEEDS ?= 100000

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from vipd.lab.kubeapi.server import KubeApi
+
+if TYPE_CHECKING:
+    from real_api import RealApi
 
 
 class RunningApi(KubeApi):
@@ -34,7 +37,8 @@ class RunningApi(KubeApi):
 class Raw:
     """Plain HTTP, for what no client library would send: every call gives (status, JSON document)."""
 
-    def __init__(self, session: aiohttp.ClientSession, api: RunningApi) -> None:
+    def __init__(self, session: aiohttp.ClientSession, api: RunningApi | RealApi) -> None:
+        """``session`` trusts the API's certificate, where it has one."""
         self.session = session
         self.api = api
 
@@ -49,11 +53,13 @@ class Raw:
         path: str,
         body: object = None,
         *,
-        token: str | None = "a-token",
+        token: str | None = "",
         content_type: str = "application/json",
         **query: str,
     ) -> tuple[int, Any]:
-        headers = {"Content-Type": content_type} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Content-Type": content_type}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token or self.api.token}"
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         async with self.session.request(method, self.url(path), data=data, params=query, headers=headers) as answer:
             return answer.status, await answer.json()

@@ -36,8 +36,9 @@ async def test_a_lease_is_created_read_replaced_listed_and_deleted(leases: Any) 
     )
     assert (await leases.read_namespaced_lease("vip", "default")).spec.holder_identity == "b"
     listed = await leases.list_lease_for_all_namespaces()
-    assert [found.metadata.name for found in listed.items] == ["vip"]
-    assert listed.metadata.resource_version == replaced.metadata.resource_version
+    # A real control plane has Leases of its own.
+    assert [found.metadata.name for found in listed.items if found.metadata.namespace == "default"] == ["vip"]
+    assert int(listed.metadata.resource_version) >= int(replaced.metadata.resource_version)
     gone = await leases.delete_namespaced_lease("vip", "default")
     assert (gone["status"], gone["details"]["uid"]) == ("Success", created.metadata.uid)
     with pytest.raises(ApiException) as refused:
@@ -76,7 +77,7 @@ async def test_a_put_of_a_present_lease_needs_a_version(raw: Raw) -> None:
     await raw("POST", "leases", lease())
     status, body = await raw("PUT", "leases/vip", lease(holderIdentity="b"))
     assert (status, body["reason"]) == (422, "Invalid")
-    assert "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update" in body["message"]
+    assert "metadata.resourceVersion: Invalid value: 0: must be specified for an update" in body["message"]
 
 
 @pytest.mark.parametrize("version", ["", "17"])
@@ -197,11 +198,9 @@ async def test_impossible_values_are_invalid(raw: Raw, spec: Any, field: str, co
 
 async def test_unknown_fields_are_dropped(raw: Raw) -> None:
     body = lease(holderIdentity="a", vendor="x", renewTime=None) | {"status": {"x": 1}}
-    body["metadata"]["managedFields"] = [{"manager": "x"}]
     _, made = await raw("POST", "leases", body)
     assert made["spec"] == {"holderIdentity": "a"}
     assert set(made) == {"apiVersion", "kind", "metadata", "spec"}
-    assert "managedFields" not in made["metadata"]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +209,7 @@ async def test_unknown_fields_are_dropped(raw: Raw) -> None:
         ({"name": "Vip_1"}, 422, "a lowercase RFC 1123 subdomain must consist of"),
         ({"name": "a" * 254}, 422, "must be no more than 253 characters"),
         ({}, 422, "name or generateName is required"),
-        ({"name": "vip", "labels": {"vipd.io/lease": "x" * 64}}, 422, "must be no more than 63 characters"),
+        ({"name": "vip", "labels": {"vipd.io/lease": "x" * 64}}, 422, "must be no more than 63 bytes"),
         ({"name": "vip", "labels": {"vipd.io/lease": "a b"}}, 422, "a valid label must be an empty string"),
         ({"name": "vip", "annotations": {"vipd.io/": "x"}}, 422, "name part must be non-empty"),
         ({"name": "vip", "annotations": {"a": "x" * 262144}}, 422, "may not be more than 262144 bytes"),
@@ -289,8 +288,8 @@ async def test_a_json_patch_is_applied_whole_or_not_at_all(leases: Any, raw: Raw
 
 async def test_unknown_formats_are_refused(raw: Raw) -> None:
     await raw("POST", "leases", lease())
-    assert (await raw("PATCH", "leases/vip", {}, content_type="application/apply-patch+yaml"))[0] == 415
-    assert (await raw("POST", "leases", b"k8s", content_type="application/vnd.kubernetes.protobuf"))[0] == 415
+    assert (await raw("PATCH", "leases/vip", {}, content_type="text/plain"))[0] == 415
+    assert (await raw("POST", "leases", b"k8s", content_type="text/plain"))[0] == 415
     assert (await raw("POST", "leases", b"{"))[0] == 400
     assert (await raw("POST", "leases", b"[]"))[0] == 400
     assert (await raw("POST", "leases", b"{" + b" " * 3 * 1024 * 1024 + b"}"))[0] == 413
@@ -332,14 +331,21 @@ async def test_lists_are_narrowed_by_labels_and_fields(raw: Raw) -> None:
 
 
 async def test_a_list_of_the_future_times_out(raw: Raw) -> None:
-    status, body = await raw("GET", "leases", resourceVersion="999")
+    status, body = await raw("GET", "leases", resourceVersion=str(10**9))
     assert (status, body["reason"]) == (504, "Timeout")
     assert body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
     assert (await raw("GET", "leases", resourceVersion="0"))[0] == 200
 
 
 async def test_what_is_not_served_is_not_found(raw: Raw) -> None:
-    assert (await raw("GET", "/apis/apps/v1/deployments"))[0] == 404
     assert (await raw("GET", "leases/vip/status"))[0] == 404
     assert (await raw("POST", "/apis/coordination.k8s.io/v1/leases", lease()))[0] == 405
+
+
+async def test_formats_and_verbs_that_only_a_real_one_knows_are_refused(raw: Raw, api: RunningApi) -> None:
+    """Server-side apply, protobuf, DELETE of a collection, other groups: vipd uses none of them."""
+    await raw("POST", "leases", lease())
+    assert (await raw("PATCH", "leases/vip", {}, content_type="application/apply-patch+yaml"))[0] == 415
+    assert (await raw("POST", "leases", b"k8s", content_type="application/vnd.kubernetes.protobuf"))[0] == 415
     assert (await raw("DELETE", "leases"))[0] == 405
+    assert (await raw("GET", "/apis/apps/v1/deployments"))[0] == 404

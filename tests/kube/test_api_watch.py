@@ -94,11 +94,19 @@ async def test_a_watch_of_one_name_hears_of_no_other(raw: Raw) -> None:
 
 
 async def test_a_watch_of_a_namespace_hears_of_no_other(raw: Raw) -> None:
-    async with watching(raw) as stream, watching(raw, "/apis/coordination.k8s.io/v1/leases") as everywhere:
-        await raw("POST", "/apis/coordination.k8s.io/v1/namespaces/other/leases", lease("far"))
-        await raw("POST", "leases", lease("near"))
+    """Not in "default", where the tests are, but in a namespace that a real control plane has as well."""
+    everywhere = "/apis/coordination.k8s.io/v1/leases"
+    selected = {"labelSelector": "test=here"}
+    far, near = lease("far"), lease("near")
+    for each in (far, near):
+        each["metadata"]["labels"] = {"test": "here"}
+    elsewhere = "/apis/coordination.k8s.io/v1/namespaces/kube-public/leases"
+    async with watching(raw) as stream, watching(raw, everywhere, **selected) as both:
+        assert (await raw("POST", elsewhere, far))[0] == 201
+        await raw("POST", "leases", near)
         assert await stream.names(1) == [("ADDED", "near")]
-        assert await everywhere.names(2) == [("ADDED", "far"), ("ADDED", "near")]
+        assert await both.names(2) == [("ADDED", "far"), ("ADDED", "near")]
+    await raw("DELETE", f"{elsewhere}/far")
 
 
 async def test_a_change_of_labels_brings_an_object_into_the_watch_and_out_of_it(raw: Raw) -> None:
@@ -184,7 +192,8 @@ async def test_a_streamed_list_ends_with_a_marked_bookmark(raw: Raw) -> None:
 
 
 async def test_a_version_that_is_no_number_is_refused(raw: Raw) -> None:
-    assert (await raw("GET", "leases", watch="true", resourceVersion="abc"))[0] == 400
+    assert (await raw("GET", "leases", watch="true", resourceVersion="abc"))[0] == 500
+    assert (await raw("GET", "leases", resourceVersion="abc"))[0] == 400
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind(raw: Raw, api: RunningApi) -> None:

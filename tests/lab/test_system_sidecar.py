@@ -8,7 +8,7 @@ import signal
 
 from system import eventually, fetch, log_lines
 
-from vipd.lab.kubeapi.store import EVENTS, PODS
+from vipd.lab.kubeapi.store import EVENTS
 from vipd.lab.run import staged
 from vipd.lab.setting import Setting
 from vipd.lab.topology import LEASE, NAMESPACE, Lab
@@ -16,7 +16,7 @@ from vipd.lab.vpc import boottime
 
 
 def role(lab: Lab, name: str) -> str | None:
-    return lab.api.store.get(PODS, NAMESPACE, lab.nodes[name].pod)["metadata"].get("labels", {}).get("vipd.io/role")
+    return lab.api.pod(NAMESPACE, lab.nodes[name].pod)["metadata"].get("labels", {}).get("vipd.io/role")
 
 
 async def test_an_idle_standby_sends_nothing_and_its_holder_one_write_an_interval(tmp_path):

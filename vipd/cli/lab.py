@@ -17,7 +17,7 @@ from vipd.errors import ConfigError
 from vipd.lab.measure import Timeline
 from vipd.lab.promise import Scenario
 from vipd.lab.scenarios import SCENARIOS
-from vipd.lab.setting import Setting
+from vipd.lab.setting import KUBES, Setting
 
 ALL = "all"
 FENCE_LEASE_MIN_S = 2
@@ -27,6 +27,7 @@ EPILOG = """\
   vipd lab run all --rounds 5 --json out.jsonl --plot out.svg
   vipd lab campaign --minutes 30 --seed 7         random faults and pairs of them; exit 1 if something was found
   vipd lab up                                     two nodes to play with
+  vipd lab run sigterm --kube real                with a real kube-apiserver and etcd (make envtest)
   vipd lab scenarios                              what there is, and what each promises
 """
 
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--family", choices=("4", "6", "46"), default="4", help="address families of the VIPs (4)")
         one.add_argument("--fabric", choices=("vpc", "bridge"), default="vpc", help="VPC, or a plain L2 segment (vpc)")
     for one in (demo, run_, campaign, up):
+        one.add_argument(
+            "--kube", choices=KUBES, default=KUBES[0], help="the lab's own Kubernetes API, or a real one (embedded)"
+        )
         one.add_argument("--folder", type=Path, metavar="DIR", help="keep logs here (a new folder below the temp one)")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the list")
 
@@ -135,6 +139,10 @@ def _check(args: argparse.Namespace) -> None:
     plot = getattr(args, "plot", None)
     if plot is not None and plot.suffix not in (".svg", ".png"):
         raise ConfigError(f"--plot {plot}: allowed are files that end in .svg or .png")
+    if args.kube == "real":
+        from vipd.lab.controlplane.binaries import find
+
+        find()
     args.duration_s = _seconds(args, "lease_duration", "--lease-duration", low=1, high=60, whole=True)
     args.ec2_s = _seconds(args, "ec2_latency", "--ec2-latency", low=0, high=30, whole=False)
     if args.action == "campaign":
@@ -161,7 +169,7 @@ def _seconds(args: argparse.Namespace, key: str, flag: str, *, low: float, high:
 async def _demo(args: argparse.Namespace, folder: Path) -> int:
     from vipd.lab.demo import demonstrate
 
-    return _finish(await demonstrate(folder=folder), args)
+    return _finish(await demonstrate(folder=folder, kube=args.kube), args)
 
 
 async def _run(args: argparse.Namespace, scenarios: list[Scenario], folder: Path) -> int:
@@ -169,7 +177,7 @@ async def _run(args: argparse.Namespace, scenarios: list[Scenario], folder: Path
     from vipd.lab.run import run_all, setting_for
 
     def wishes(scenario: Scenario) -> Setting:
-        return setting_for(scenario, duration_s=args.duration_s, ec2_s=args.ec2_s, fence=args.fence)
+        return setting_for(scenario, duration_s=args.duration_s, ec2_s=args.ec2_s, fence=args.fence, kube=args.kube)
 
     timelines: list[Timeline] = []
     out: TextIO | None = args.json.open("w") if args.json else None
@@ -193,8 +201,10 @@ async def _up(args: argparse.Namespace, folder: Path) -> int:
     from vipd.lab.run import setting_for
 
     families = tuple(int(digit) for digit in args.family)
-    scene = Scenario("up", "", SCENARIOS["sigterm"].promise, SCENARIOS["sigterm"].act, Setting(args.fabric, families))
-    setting = setting_for(scene, duration_s=args.duration_s, ec2_s=args.ec2_s, fence=args.fence)
+    scene = Scenario(
+        "up", "", SCENARIOS["sigterm"].promise, SCENARIOS["sigterm"].act, Setting(args.fabric, families=families)
+    )
+    setting = setting_for(scene, duration_s=args.duration_s, ec2_s=args.ec2_s, fence=args.fence, kube=args.kube)
     await keep_up(setting, folder=folder)
     return 0
 

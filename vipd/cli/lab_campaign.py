@@ -63,7 +63,8 @@ async def play(args: argparse.Namespace, folder: Path) -> int:
     from vipd.lab.campaign.campaign import Campaign, campaign_setting
     from vipd.lab.campaign.report import print_report, write_json_line
 
-    setting = campaign_setting(fabric=args.fabric, families=tuple(int(digit) for digit in args.family))
+    families = tuple(int(digit) for digit in args.family)
+    setting = campaign_setting(fabric=args.fabric, families=families, kube=args.kube)
     if args.duration_s is not None:
         setting = replace(setting, duration_s=args.duration_s)
     if args.ec2_s is not None:
@@ -101,6 +102,7 @@ def _command(args: argparse.Namespace) -> str:
     """What plays the same plan."""
     given = [("--lease-duration", args.lease_duration), ("--ec2-latency", args.ec2_latency), ("--fence", args.fence)]
     words = ["vipd lab campaign --seed", str(args.seed), *(f"{flag} {value}" for flag, value in given if value)]
+    words += [f"--kube {args.kube}"] if args.kube != "embedded" else []
     words += [f"--family {args.family}"] if args.family != "4" else []
     return " ".join([*words, *([f"--fabric {args.fabric}"] if args.fabric != "vpc" else [])])
 

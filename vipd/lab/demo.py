@@ -13,11 +13,11 @@ from vipd.lab.setting import Setting
 ACTS = ("sigterm", "node-loss", "api-blip")
 
 
-async def demonstrate(*, folder: Path) -> list[Timeline]:
+async def demonstrate(*, folder: Path, kube: str = "embedded") -> list[Timeline]:
     """Play the acts in one lab, showing what happens."""
     print("Building two nodes, a VPC, EC2, IMDS and a Kubernetes API in network namespaces ...", flush=True)
     timelines = []
-    async with staged(Setting(), folder=folder) as stage, shown(View(stage)) as view:
+    async with staged(Setting(kube=kube), folder=folder) as stage, shown(View(stage)) as view:
         for number, name in enumerate(ACTS, 1):
             scenario = SCENARIOS[name]
             view.title = f"{number}/{len(ACTS)}  {name}: {scenario.summary}"

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import NamedTuple
 
-from vipd.lab.topology import Lab
+from vipd.lab.topology import NAMESPACE, Lab
 
 NAME = "operator"
 RIGHTS = {
@@ -27,8 +27,7 @@ class Said(NamedTuple):
 
 async def run_vipd(lab: Lab, *argv: str, within_s: float = 30.0) -> Said:
     """Run ``vipd`` with these arguments on the management network.  Raises TimeoutError."""
-    token = f"token-{NAME}"
-    lab.api.add_user(NAME, token, RIGHTS)
+    token = await lab.api.add_account(NAMESPACE, NAME, RIGHTS)
     config = lab.write_kubeconfig(NAME, token)
     process = await lab.control.space.spawn(
         [sys.executable, "-m", "vipd", *argv],

@@ -69,9 +69,11 @@ async def run_scenario(
             yield await play(scenario, stage, number)
 
 
-def setting_for(scenario: Scenario, *, duration_s: float | None, ec2_s: float | None, fence: str | None) -> Setting:
+def setting_for(
+    scenario: Scenario, *, duration_s: float | None, ec2_s: float | None, fence: str | None, kube: str = "embedded"
+) -> Setting:
     """The scenario's setting with the command line's wishes."""
-    setting = scenario.setting
+    setting = replace(scenario.setting, kube=kube)
     if duration_s is not None:
         setting = replace(setting, duration_s=duration_s)
     if ec2_s is not None:

@@ -16,6 +16,7 @@ from vipd.lab.vpc import EniRecord
 
 VIP4 = ip_address("10.0.1.100")
 VIP6 = ip_address("fd00:10:0:1::100")
+KUBES = ("embedded", "real")
 CHECK_PORT = 7080
 """Where a node's application says on loopback whether it is healthy, over HTTP."""
 
@@ -26,6 +27,8 @@ class Setting:
 
     fabric: str = "vpc"
     """"vpc": delivery follows the EC2 mapping; "bridge": a plain L2 segment, no ENI, neighbours' caches decide."""
+    kube: str = "embedded"
+    """Whose Kubernetes API: "embedded", the lab's own, or "real", a kube-apiserver with etcd."""
     families: tuple[int, ...] = (4,)
     nodes: tuple[str, ...] = ("a", "b")
     duration_s: float = 3
@@ -64,6 +67,7 @@ class Node:
     vipd: Process | None = None
     application: Process | None = None
     uid: str = ""
+    token: str = ""
     log: Path = field(default_factory=Path)
 
     @property

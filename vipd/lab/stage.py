@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from vipd.core.model import Address
 from vipd.errors import VipdError
-from vipd.lab.kubeapi.server import LeaseWrite
-from vipd.lab.kubeapi.store import PODS
+from vipd.lab.kubeapi.records import LeaseWrite
 from vipd.lab.stagecraft import Stagecraft
 from vipd.lab.topology import LEASE, NAMESPACE, Lab
 from vipd.lab.vpc import boottime
@@ -77,8 +76,8 @@ class Stage(Stagecraft):
 
     def role(self, name: str) -> str:
         """What the node's pod is labelled as: "active", "standby", "fault"; empty where it bears no label."""
-        pod = self.lab.api.store.get(PODS, NAMESPACE, self.node(name).pod)
-        return str(pod["metadata"].get("labels", {}).get("vipd.io/role", ""))
+        pod = self.lab.api.pod(NAMESPACE, self.node(name).pod)
+        return "" if pod is None else str(pod["metadata"].get("labels", {}).get("vipd.io/role", ""))
 
     def lease_writes(self) -> list[LeaseWrite]:
         """The writes since the fault."""

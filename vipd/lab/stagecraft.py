@@ -10,7 +10,6 @@ from vipd.core.model import Address
 from vipd.lab.ec2_faults import Hold
 from vipd.lab.health import ILL, WELL
 from vipd.lab.intruder import Intruder
-from vipd.lab.kubeapi.store import LEASES
 from vipd.lab.operator import run_vipd
 from vipd.lab.setting import Node
 from vipd.lab.topology import LEASE, NAMESPACE, Lab
@@ -137,5 +136,4 @@ class Stagecraft:
         await asyncio.gather(*(self.lab.start_vipd(node) for node in self.lab.nodes.values()))
 
     async def delete_lease(self) -> None:
-        if self.lab.api.lease(NAMESPACE, LEASE) is not None:
-            self.lab.api.store.delete(LEASES, NAMESPACE, LEASE)
+        await self.lab.api.delete_lease(NAMESPACE, LEASE)

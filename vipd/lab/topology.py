@@ -24,14 +24,12 @@ from typing import Any
 
 from vipd.core.model import Address
 from vipd.errors import VipdError
+from vipd.lab import cluster
 from vipd.lab import imds as metadata
 from vipd.lab.ec2 import Ec2
 from vipd.lab.fabric import Bridge, Management, VpcFabric
 from vipd.lab.health import Health
 from vipd.lab.imds import Imds
-from vipd.lab.kubeapi.patch import merged
-from vipd.lab.kubeapi.server import KubeApi
-from vipd.lab.kubeapi.store import PODS
 from vipd.lab.netns import Namespace
 from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
@@ -65,7 +63,7 @@ class Lab:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="vipd-lab-"))
         self.vpc = Vpc(remap_lag_s=setting.remap_lag_s, imds_lag_s=setting.imds_lag_s, remap_share=random.random)
         self.ec2 = Ec2(self.vpc, write_s=setting.ec2_s, describe_s=min(0.1, setting.ec2_s))
-        self.api = KubeApi()
+        self.api = cluster.make(setting.kube, self.folder)
         self.observer = Observer(setting.vips)
         self.probes = {vip: ProbeLog(str(vip)) for vip in setting.vips}
         self.nodes: dict[str, Node] = {}
@@ -100,7 +98,7 @@ class Lab:
         self.fabric: VpcFabric | Bridge
         self.fabric = await (VpcFabric if self.setting.vpc else Bridge)(self.fabric_space).start()
         self.control = await Management(await self._space("ctl")).start()
-        await self.api.start(self.control.space.listen(Management.API, API_PORT))
+        await self.api.begin(self.control.space.listen(Management.API, API_PORT))
         await self.ec2.start(self.control.space.listen(Management.EC2, EC2_PORT))
         self.client = await self._space(CLIENT)
         await self._plug(CLIENT, self.client, "02:00:00:00:01:c8", 200)
@@ -139,13 +137,8 @@ class Lab:
         node = Node(name, number, space, mac=f"02:00:00:00:01:{9 + number:02x}")
         await self._plug(name, space, node.mac, 10 + number)
         await self.control.plug(name, space, f"{node.management}/24")
-        self.api.add_user(f"system:serviceaccount:{NAMESPACE}:{node.pod}", f"token-{name}", RIGHTS)
-        pod = self.api.store.create(
-            PODS,
-            NAMESPACE,
-            {"metadata": {"name": node.pod}, "spec": {"nodeName": f"node-{name}"}},
-        )
-        node.uid = pod["metadata"]["uid"]
+        node.token = await self.api.add_account(NAMESPACE, node.pod, RIGHTS)
+        node.uid = await self.api.add_pod(NAMESPACE, node.pod, node=f"node-{name}")
         if self.setting.vpc:
             node.eni = next(e for e in self.vpc.enis.values() if e.mac == node.mac)
             access_key = f"AKIALAB{name.upper()}"
@@ -156,7 +149,7 @@ class Lab:
         node.health = await Health().start(space.listen("127.0.0.1", CHECK_PORT))
         self.observer.watch_addresses(name, space)
         self.observer.sniff(name, self.fabric_space, f"p-{name}")
-        self.write_kubeconfig(node.name, f"token-{name}")
+        self.write_kubeconfig(node.name, node.token)
         self.nodes[name] = node
         await self.start_application(node)
 
@@ -279,8 +272,7 @@ current-context: lab
     async def start_vipd(self, node: Node, *extra: str, env: Mapping[str, str] | None = None) -> None:
         """Start a node's vipd; its log goes on in the node's log file."""
         # What an earlier run said of itself must not be taken for this one's word.
-        unlabelled = {"metadata": {"labels": {"vipd.io/role": None}}}
-        self.api.store.patch(PODS, NAMESPACE, node.pod, lambda pod: merged(pod, unlabelled))
+        await self.api.unlabel(NAMESPACE, node.pod)
         node.log = self.folder / f"vipd-{node.name}.log"
         with node.log.open("ab") as log:
             node.vipd = await self._spawn(
@@ -373,7 +365,7 @@ current-context: lab
                 await node.imds.stop()
             if node.health is not None:
                 await node.health.stop()
-        await self.api.stop()
+        await self.api.end()
         await self.ec2.stop()
         if isinstance(getattr(self, "fabric", None), VpcFabric):
             await self.fabric.close()  # type: ignore[union-attr]

@@ -23,10 +23,11 @@ Teller = Callable[[str], None]
 Taker = Callable[[EpisodeResult], None]
 
 
-def campaign_setting(*, fabric: str, families: tuple[int, ...]) -> Setting:
+def campaign_setting(*, fabric: str, families: tuple[int, ...], kube: str = "embedded") -> Setting:
     """The lab of a campaign: the VPC delivers up to 1 s late, and the application is checked."""
     check = ("--check", f"http://127.0.0.1:{CHECK_PORT}/")
-    return Setting(fabric, families=families, remap_lag_s=1.0 if fabric == "vpc" else 0.0, arguments=check)
+    lag_s = 1.0 if fabric == "vpc" else 0.0
+    return Setting(fabric, kube=kube, families=families, remap_lag_s=lag_s, arguments=check)
 
 
 class Campaign:

@@ -54,9 +54,19 @@ def act(store: Store, target: Target, given: Given, *, may_create: Callable[[], 
     raise no_such_method()
 
 
+def _version(target: Target, given: Given) -> int:
+    """As ``parse_version``; a list words its refusal in another way."""
+    try:
+        return parse_version(given.query.get("resourceVersion", ""))
+    except Refused as refused:
+        if target.verb == "get":
+            raise
+        raise bad_request(f"invalid resource version: {refused.message}") from None
+
+
 def _read(store: Store, target: Target, given: Given) -> Object:
     kind = target.existing()
-    wanted = parse_version(given.query.get("resourceVersion", ""))
+    wanted = _version(target, given)
     if wanted > store.version:
         raise too_large_version(wanted, store.version)
     if target.verb == "get":

@@ -8,8 +8,6 @@ from typing import Any
 
 from vipd.lab.kubeapi.gotime import NotATime, micro_time, whole_seconds
 
-INT32_MAX = 2**31 - 1
-
 
 class Undecodable(ValueError):
     """What the decoder says; whoever knows the kind makes a Status of it."""
@@ -20,12 +18,14 @@ class Type(enum.Enum):
 
     STRING = "string"
     INT32 = "int32"
+    INT64 = "int64"
     MICRO_TIME = "v1.MicroTime"
     TIME = "v1.Time"
     OBJECT = "object"
     """Any JSON object, kept as it is."""
 
 
+_BITS = {Type.INT32: 32, Type.INT64: 64}
 Fields = Mapping[str, "Type | Fields"]
 
 
@@ -65,8 +65,9 @@ def _decode(value: object, kind: Type, where: str) -> Any:
         if not isinstance(value, dict):
             raise Undecodable(_cannot(value, where, "object"))
         return value
-    if kind is Type.INT32:
-        if isinstance(value, bool) or not isinstance(value, int) or not -INT32_MAX - 1 <= value <= INT32_MAX:
+    if kind in _BITS:
+        limit = 2 ** (_BITS[kind] - 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not -limit <= value < limit:
             raise Undecodable(_cannot(value, where, kind.value))
         return value
     if not isinstance(value, str):
@@ -80,7 +81,7 @@ def _decode(value: object, kind: Type, where: str) -> Any:
 
 
 def _cannot(value: object, where: str, wanted: str) -> str:
-    number = f" {value}" if wanted == Type.INT32.value and type(value) in (int, float) else ""
+    number = f" {value}" if wanted in ("int32", "int64") and type(value) in (int, float) else ""
     return f"json: cannot unmarshal {_json_type(value)}{number} into Go struct field {where} of type {wanted}"
 
 

@@ -38,7 +38,8 @@ _VALUE_MESSAGE = (
 
 def decode_metadata(value: object) -> dict[str, Any]:
     """The fields a client may give; empty ones are left out, managedFields are not kept.  Raises Undecodable."""
-    fields = decode_fields(value, dict.fromkeys(_STRINGS, Type.STRING), struct="ObjectMeta", path="metadata")
+    known = {**dict.fromkeys(_STRINGS, Type.STRING), "generation": Type.INT64}
+    fields = decode_fields(value, known, struct="ObjectMeta", path="metadata")
     given = value if isinstance(value, dict) else {}
     for name in ("labels", "annotations"):
         fields[name] = decode_strings(given.get(name), f"ObjectMeta.metadata.{name}")
@@ -89,11 +90,11 @@ def _check_key(key: str) -> list[str]:
         wrong += [f"prefix part {w}" for w in check_subdomain(prefix)] if prefix else ["prefix part must be non-empty"]
     if len(name) > MAX_LABEL:
         wrong.append(f"name part must be no more than {MAX_LABEL} characters")
-    if not re.fullmatch(_QUALIFIED, name):
-        wrong.append(_NAME_MESSAGE if name else "name part must be non-empty")
-    return wrong
+    if not name:
+        wrong.append("name part must be non-empty")
+    return wrong if re.fullmatch(_QUALIFIED, name) else [*wrong, _NAME_MESSAGE]
 
 
 def _check_label(value: str) -> list[str]:
-    wrong = [] if len(value) <= MAX_LABEL else [f"must be no more than {MAX_LABEL} characters"]
+    wrong = [] if len(value) <= MAX_LABEL else [f"must be no more than {MAX_LABEL} bytes"]
     return wrong if re.fullmatch(f"({_QUALIFIED})?", value) else [*wrong, _VALUE_MESSAGE]

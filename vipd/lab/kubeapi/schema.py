@@ -7,7 +7,7 @@ Pods and Nodes are kept as they come; of Leases, Events and all metadata only wh
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vipd.lab.kubeapi.decode import Undecodable
@@ -27,6 +27,7 @@ def decode(kind: Kind, namespace: str, name: str, body: Mapping[str, Any]) -> Ob
             f"({kind.api_version}, {kind.kind})"
         )
     metadata = decode_metadata(body.get("metadata"))
+    rest = _decode_rest(kind, dict(body))
     if name and metadata.get("name", name) != name:
         raise bad_request(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")
     if namespace and metadata.get("namespace", namespace) != namespace:
@@ -37,7 +38,7 @@ def decode(kind: Kind, namespace: str, name: str, body: Mapping[str, Any]) -> Ob
         metadata["namespace"] = namespace
     stored = EVENTS if kind is EVENTS_V1 else kind
     head = {"apiVersion": stored.api_version, "kind": stored.kind, "metadata": metadata}
-    return copy.deepcopy(head | _decode_rest(kind, dict(body)))
+    return copy.deepcopy(head | rest)
 
 
 def _decode_rest(kind: Kind, body: Object) -> dict[str, Any]:
@@ -57,14 +58,13 @@ def decoded_request(kind: Kind, namespace: str, name: str, body: Mapping[str, An
         raise bad_request(f'{kind.kind} in version "{version}" cannot be handled as a {kind.kind}: {error}') from error
 
 
-def check(kind: Kind, wanted: Object) -> None:
-    """Raises Refused (422) with everything that is wrong with the values."""
-    found: list[FieldError] = []
+def check(kind: Kind, wanted: Object, further: Sequence[FieldError] = ()) -> None:
+    """Raises Refused (422) with everything that is wrong with the values; ``further``: what else of the metadata is."""
+    found = [*check_metadata(wanted["metadata"]), *further]
     if kind is LEASES:
-        found = check_spec(wanted["spec"])
+        found += check_spec(wanted["spec"])
     elif kind.resource == "events":
-        found = check_event(kind, wanted)
-    found += check_metadata(wanted["metadata"])
+        found += check_event(kind, wanted)
     if found:
         raise invalid(kind.qualified_kind, wanted["metadata"]["name"], found)
 

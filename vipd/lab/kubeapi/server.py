@@ -17,12 +17,13 @@ from aiohttp import web
 from vipd.lab.kubeapi.access import Access, Right
 from vipd.lab.kubeapi.acts import Given, act, body_of, review
 from vipd.lab.kubeapi.discovery import PUBLIC, discover
-from vipd.lab.kubeapi.faults import Call, Fault, Faults
+from vipd.lab.kubeapi.faults import Call, Faults
 from vipd.lab.kubeapi.kinds import LEASES, Object
 from vipd.lab.kubeapi.records import UNANSWERED, LeaseWrite, Request, boottime
-from vipd.lab.kubeapi.status import REASONS, Refused
+from vipd.lab.kubeapi.status import Refused
 from vipd.lab.kubeapi.store import Change, Store
-from vipd.lab.kubeapi.target import Target
+from vipd.lab.kubeapi.suffering import Unanswered, refusal, suffer_after, suffer_before
+from vipd.lab.kubeapi.target import Target, selected_name
 from vipd.lab.kubeapi.watch import Options, Watch
 
 __all__ = ["KubeApi", "LeaseWrite", "Request"]
@@ -31,10 +32,6 @@ HISTORY = 100_000
 MAX_BODY_BYTES = 3 * 1024 * 1024
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 Listener = Callable[[LeaseWrite], None]
-
-
-class _Unanswered(Exception):
-    """Nobody is there to be answered, or nobody is to be."""
 
 
 class KubeApi:
@@ -145,7 +142,7 @@ class KubeApi:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             message = f"Request entity too large: limit is {MAX_BODY_BYTES}"
-            return _refusal(Refused(413, "RequestEntityTooLarge", message))
+            return refusal(Refused(413, "RequestEntityTooLarge", message))
         given = Given(request.query, request.content_type, body)
         if target.verb == "watch":
             return await self._serve(request, target, given, began)
@@ -157,22 +154,22 @@ class KubeApi:
 
     async def _serve(self, request: web.Request, target: Target, given: Given, began: float) -> web.StreamResponse:
         user = self.access.user_of(request.headers.get("Authorization", "")) or ""
-        call = Call(user, target.verb, target.resource, target.name or _selected(target, given))
+        call = Call(user, target.verb, target.resource, target.name or selected_name(target, given.query))
         status, opened = UNANSWERED, None
         try:
-            hits = await self._misbehave(request, call)
+            hits = await suffer_before(self.faults, call, request)
             if target.verb != "watch":
                 done = self._carry_out(request, target, call, given, began)
-                await _answer_badly(request, hits)
+                await suffer_after(hits, request)
                 status = done.status
                 return done
             asked = self._open(request, target, call, given)
-            await _answer_badly(request, hits)
+            await suffer_after(hits, request)
             opened = asked
         except Refused as refused:
             status = refused.code
-            return _refusal(refused)
-        except _Unanswered:
+            return refusal(refused)
+        except Unanswered:
             return web.Response(status=503)  # never sent: the connection is gone
         finally:
             if opened is None:
@@ -192,21 +189,6 @@ class KubeApi:
                 boottime() - began,
             )
         )
-
-    async def _misbehave(self, request: web.Request, call: Call) -> list[Fault]:
-        """Suffer what comes before the request is carried out.  Raises Refused, _Unanswered."""
-        hits = self.faults.hits(call)
-        for fault in hits:
-            if fault.hang:
-                await self.faults.over(fault)
-                if request.transport is None or request.transport.is_closing():
-                    raise _Unanswered
-            if fault.before_s:
-                await asyncio.sleep(fault.before_s)
-            if fault.status is not None:
-                reason = REASONS.get(fault.status, "")
-                raise Refused(fault.status, reason, fault.message, retry_after_s=fault.retry_after_s)
-        return hits
 
     def _carry_out(self, request: web.Request, target: Target, call: Call, given: Given, began: float) -> web.Response:
         if target.kind is None:
@@ -267,29 +249,3 @@ class KubeApi:
         finally:
             self.watches.discard(watch)
             watch.close()
-
-
-async def _answer_badly(request: web.Request, hits: list[Fault]) -> None:
-    """Suffer what comes after the request was carried out.  Raises _Unanswered."""
-    for fault in hits:
-        if fault.after_s:
-            await asyncio.sleep(fault.after_s)
-        if fault.drop:
-            if request.transport is not None:
-                request.transport.abort()
-            raise _Unanswered
-
-
-def _refusal(refused: Refused) -> web.Response:
-    headers = {"Retry-After": str(refused.retry_after_s)} if refused.retry_after_s is not None else None
-    return web.json_response(refused.status, status=refused.code, headers=headers)
-
-
-def _selected(target: Target, given: Given) -> str:
-    """The one name that a list or watch selects: rights and faults may be about it."""
-    if target.verb not in ("list", "watch") or target.kind is None:
-        return ""
-    try:
-        return target.selector(given.query).name
-    except Refused:
-        return ""  # the request itself is refused for it later

@@ -101,6 +101,16 @@ def uid_differs(kind: Kind, namespace: str, name: str, *, wanted: str, present: 
     )
 
 
+def precondition(kind: Kind, name: str, what: str, *, wanted: str, present: str) -> Refused:
+    """Worded by the registry's delete (apiserver, registry/rest/delete.go)."""
+    since = "deleted and then recreated" if what == "UID" else "modified"
+    message = (
+        f'Operation cannot be fulfilled on {kind.qualified_kind} "{name}": the {what} in the precondition ({wanted}) '
+        f"does not match the {what} in record ({present}). The object might have been {since}"
+    )
+    return Refused(409, "Conflict", message, details=_about(kind, name) | {"kind": kind.kind})
+
+
 def forbidden(kind: Kind, namespace: str, name: str, *, user: str, verb: str) -> Refused:
     named = f' "{name}"' if name else ""
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"

@@ -29,6 +29,7 @@ from vipd.lab.kubeapi.status import (
     internal,
     invalid,
     not_found,
+    precondition,
     uid_differs,
 )
 
@@ -98,7 +99,7 @@ class Store:
                 raise invalid(kind.qualified_kind, "", [required])
             metadata["name"] = generated_name(metadata["generateName"])
         check(kind, wanted)
-        if metadata.get("resourceVersion", "0") != "0":
+        if metadata.get("resourceVersion", "0") != "0" and not dry_run:
             raise internal("resourceVersion should not be set on objects to be created")
         return self._create(kind, wanted, dry_run=dry_run)
 
@@ -125,6 +126,7 @@ class Store:
         present_uid = present["metadata"]["uid"] if present else ""
         if uid and uid != present_uid:
             raise uid_differs(kind, namespace, name, wanted=uid, present=present_uid)
+        _number(wanted["metadata"].get("resourceVersion", "0"))
         if present is None:
             may_create()
             check(kind, wanted)
@@ -140,13 +142,14 @@ class Store:
         try:
             if not isinstance(patched, dict):
                 raise Undecodable("the patch leaves no object")
+            head = patched.get("apiVersion"), patched.get("kind")
+            if not head[0]:
+                raise bad_request("the patch takes away the apiVersion")
+            if head[0] != kind.api_version or head[1] not in (None, "", kind.kind):
+                raise Undecodable(f'no kind "{head[1]}" is registered for version "{head[0]}"')
             wanted = decode(kind, namespace, name, patched)
         except Undecodable as error:
             raise invalid("", "", [FieldError("patch", f"Invalid value: {error}")]) from error
-        uid, present_uid = wanted["metadata"].get("uid", ""), present["metadata"]["uid"]
-        if uid and uid != present_uid:
-            immutable = FieldError("metadata.uid", f'Invalid value: "{uid}": field is immutable')
-            raise invalid(kind.qualified_kind, name, [immutable])
         return self._replace(kind, present, wanted, dry_run=dry_run)
 
     def delete(
@@ -155,11 +158,9 @@ class Store:
         """DELETE, at once (Pods have no grace period here); with preconditions where given.  Raises Refused."""
         present = self.get(kind, namespace, name)
         metadata = present["metadata"]
-        if uid and uid != metadata["uid"]:
-            raise uid_differs(kind, namespace, name, wanted=uid, present=metadata["uid"])
-        if version and version != metadata["resourceVersion"]:
-            why = f"ResourceVersion in precondition: {version}, ResourceVersion in object meta: "
-            raise conflict(kind, name, f"Precondition failed: {why}{metadata['resourceVersion']}")
+        for what, wanted, field in (("UID", uid, "uid"), ("ResourceVersion", version, "resourceVersion")):
+            if wanted and wanted != metadata[field]:
+                raise precondition(kind, name, what, wanted=wanted, present=metadata[field])
         if dry_run:
             return present
         del self._objects[(kind.resource, namespace, name)]
@@ -170,7 +171,6 @@ class Store:
 
     def _create(self, kind: Kind, wanted: Object, *, dry_run: bool) -> Object:
         metadata = wanted["metadata"]
-        metadata.pop("resourceVersion", None)
         if self.find(kind, metadata.get("namespace", ""), metadata["name"]) is not None:
             raise already_exists(kind, metadata["name"])
         metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now()}
@@ -178,16 +178,18 @@ class Store:
 
     def _replace(self, kind: Kind, present: Object, wanted: Object, *, dry_run: bool) -> Object:
         metadata, was = wanted["metadata"], present["metadata"]
-        version = metadata.get("resourceVersion", "0")
-        if not version.isdecimal():
-            raise internal(f'strconv.ParseUint: parsing "{version}": invalid syntax')
-        if int(version) == 0 and not kind.unconditional_update:
-            unset = FieldError("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
+        version = _number(metadata.get("resourceVersion", "0"))
+        if version == 0 and not kind.unconditional_update:
+            unset = FieldError("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
             raise invalid(kind.qualified, was["name"], [unset])
-        if int(version) and version != was["resourceVersion"]:
+        if version and str(version) != was["resourceVersion"]:
             raise conflict(kind, was["name"], MODIFIED)
-        metadata |= {field: was[field] for field in ("uid", "creationTimestamp", "resourceVersion")}
-        check(kind, wanted)
+        uid = metadata.get("uid", was["uid"])
+        immutable = FieldError("metadata.uid", f'Invalid value: "{uid}": field is immutable')
+        metadata.pop("generation", None)
+        kept = ("uid", "creationTimestamp", "resourceVersion", "generation")
+        metadata |= {field: was[field] for field in kept if field in was}
+        check(kind, wanted, [immutable] if uid != was["uid"] else [])
         # A write that changes nothing gets no new version, and no watch hears of it (etcd3 store, GuaranteedUpdate).
         if wanted == present:
             return present
@@ -236,11 +238,18 @@ class Store:
 
 
 def parse_version(text: str) -> int:
-    """A resourceVersion in a query; 0 where there is none.  Raises Refused (400)."""
+    """A resourceVersion in a query; 0 where there is none.  Raises Refused (500, as of a watch or a read)."""
     if text and not (text.isascii() and text.isdecimal()):
         message = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
-        raise bad_request(f"resourceVersion: {message}")
+        raise internal(f"resourceVersion: {message}")
     return int(text or "0")
+
+
+def _number(version: str) -> int:
+    """A resourceVersion in an object.  Raises Refused (500)."""
+    if not (version.isascii() and version.isdecimal()):
+        raise internal(f'strconv.ParseUint: parsing "{version}": invalid syntax')
+    return int(version)
 
 
 def _now() -> str:

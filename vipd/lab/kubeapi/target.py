@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vipd.lab.kubeapi.kinds import KINDS, Kind
 from vipd.lab.kubeapi.selectors import Selector
-from vipd.lab.kubeapi.status import no_such_method, no_such_path
+from vipd.lab.kubeapi.status import Refused, no_such_method, no_such_path
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NAMED = ("get", "update", "patch", "delete")
@@ -67,3 +67,13 @@ class Target:
         fields = [query.get("fieldSelector", "")] + ([f"metadata.name={self.name}"] if self.name else [])
         labels = query.get("labelSelector", "")
         return Selector.parse(self.existing(), fields=",".join(filter(None, fields)), labels=labels)
+
+
+def selected_name(target: Target, query: Mapping[str, str]) -> str:
+    """The one name that a list or watch selects, or empty: rights and faults may be about it."""
+    if target.verb not in ("list", "watch") or target.kind is None:
+        return ""
+    try:
+        return target.selector(query).name
+    except Refused:
+        return ""  # the request itself is refused for it later

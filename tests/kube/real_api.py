@@ -1,0 +1,70 @@
+"""A real kube-apiserver as the tests use it: the twin of ``api_server.RunningApi``."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from vipd.lab.controlplane.controlplane import ControlPlane
+from vipd.lab.controlplane.front import Front
+
+NAMESPACE = "default"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+CLEANED = (
+    LEASES,
+    f"/api/v1/namespaces/{NAMESPACE}/pods?gracePeriodSeconds=0",
+    f"/api/v1/namespaces/{NAMESPACE}/events",
+    "/api/v1/nodes",
+)
+
+
+class RealApi:
+    """One control plane for all tests; each finds the namespace "default" empty."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.url = plane.url
+        self.token = plane.admin.token
+        self.tls = ssl.create_default_context(cafile=str(plane.ca))
+        self._front = Front(plane.url, self.tls)
+        self.faults = self._front.faults
+        self.requests = self._front.requests
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._clean)
+        await self._front.start()
+
+    async def stop(self) -> None:
+        await self._front.stop()
+
+    def _clean(self) -> None:
+        for path in CLEANED:
+            code, answer = self.plane.admin.call("DELETE", path)
+            assert code == 200, answer
+
+    def kubeconfig(self, path: Path, *, token: str | None = None, namespace: str = NAMESPACE) -> Path:
+        """Straight to kube-apiserver, by TLS."""
+        return self.plane.kubeconfig(path, token=token or self.token, namespace=namespace)
+
+    def connector(self) -> aiohttp.TCPConnector:
+        """Trusts its certificate; for sessions of plain requests."""
+        return aiohttp.TCPConnector(ssl=self.tls)
+
+    @property
+    def faulty_url(self) -> str:
+        """By way of the front, which suffers ``faults``; plain HTTP."""
+        return self._front.url
+
+    def put(self, resource: str, body: dict[str, Any], *, namespaced: bool = True) -> dict[str, Any]:
+        """Create a Pod or Node as an administrator."""
+        space = f"/namespaces/{NAMESPACE}" if namespaced else ""
+        return self.plane.admin.ensure(f"/api/v1{space}/{resource}", body)
+
+    async def restart(self) -> None:
+        """kube-apiserver ends (SIGKILL: its connections break) and starts again over the same etcd."""
+        await asyncio.to_thread(self.plane.stop_api, kill=True)
+        await asyncio.to_thread(self.plane.start_api)
