@@ -244,5 +244,7 @@ class Stage(Stagecraft):
             holders = [w for w in self.lab.api.lease_writes if w.at <= call.started_at]
             node = self.lab.nodes.get(call.caller)
             if node is not None and (not holders or holders[-1].holder != node.identity):
-                found.append(f"{call.caller} called {call.action} while the Lease named {holders[-1:]}")
+                names = {n.identity: n.name for n in self.lab.nodes.values()}
+                named = names.get(holders[-1].holder, "nobody") if holders else "nobody"
+                found.append(f"{call.caller} called {call.action} while the Lease named {named}")
         return found
