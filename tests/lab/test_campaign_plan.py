@@ -120,6 +120,7 @@ def test_every_kind_of_scenario_has_its_fault() -> None:
         "api-outage-and-node-loss": "api-outage",
         "imds-down": "imds-silent",
         "late-write": "ec2-late",
+        "ec2-way-back": "ec2-cut",
     }
     # Its trigger is half a minute of readiness, not a fault.
     missing = {name for name in SCENARIOS if other_words.get(name, name) not in FAULTS} - {"preempt"}
