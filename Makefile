@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/vipd lab demo --plot lab-out/timeline.svg
 
 test: lint
-	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # A real kube-apiserver, etcd, and a rival candidate of client-go, for the tests that are skipped without them: built
 # once, into a cache folder.

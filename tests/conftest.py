@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyroute2 import IPRoute
 
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 IFF_UP = 0x1
+TESTS = Path(__file__).parent
+ALONE = ("lab", "link")
+"""Tests of these folders run one after the other: they look at what real processes and packets do in time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two at once (pytest-xdist): the tests of ALONE, the longest, from the beginning on, and beside them the rest."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        # One control plane serves all tests of the folder kube.
+        group = "alone" if folder in ALONE else folder if folder == "kube" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in ALONE)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What only computes steps back for what keeps time; without root nobody can step forward again."""
+    if os.geteuid() == 0:
+        alone = item.path.relative_to(TESTS).parts[0] in ALONE
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if alone else 10)
 
 
 @pytest.fixture(scope="session", autouse=True)

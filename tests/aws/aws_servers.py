@@ -32,7 +32,8 @@ class Scripted:
 def ec2_done(action: str) -> web.Response:
     """EC2's answer to a write that was applied."""
     ns = "http://ec2.amazonaws.com/doc/2016-11-15/"
-    return web.Response(text=f'<{action}Response xmlns="{ns}"><return>true</return></{action}Response>')
+    done = "<requestId>0</requestId><return>true</return>"
+    return web.Response(text=f'<{action}Response xmlns="{ns}">{done}</{action}Response>')
 
 
 def ec2_error(code: str, message: str = "as the test wants it", status: int = 400) -> web.Response:

@@ -202,16 +202,17 @@ async def test_half_a_move_refused_later_is_still_given_back(ec2: TinyEc2, mover
     assert ec2.owner[VIP6] == B
 
 
+@pytest.mark.parametrize("thief", [B, C], ids=["whom-it-was-taken-from", "somebody-else"])
 async def test_an_address_that_another_took_in_between_is_a_matter_of_trying_again(
-    ec2: TinyEc2, mover: Ec2Mover
+    ec2: TinyEc2, mover: Ec2Mover, thief: str
 ) -> None:
     ec2.owner[VIP6] = B
     ec2.fail["AssignIpv6Addresses", A.id] = "InternalError"
     await assign(mover, VIP6, previous=[B])
     ec2.fail.clear()
-    ec2.owner[VIP6] = C
+    ec2.owner[VIP6] = thief
     (second,) = await assign(mover, VIP6, previous=[B])
-    assert (second.verdict, ec2.owner[VIP6]) == (V.RETRY, C)
+    assert (second.verdict, ec2.owner[VIP6]) == (V.RETRY, thief)
     (third,) = await assign(mover, VIP6, previous=[B])
     assert (third.verdict, ec2.owner[VIP6]) == (V.OK, A.id)
 

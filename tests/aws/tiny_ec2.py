@@ -77,7 +77,7 @@ class TinyEc2:
         items = "".join(self._item(eni, [a for a, o in owner.items() if o == eni]) for eni in enis)
         return web.Response(
             text='<DescribeNetworkInterfacesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
-            f"<networkInterfaceSet>{items}</networkInterfaceSet></DescribeNetworkInterfacesResponse>"
+            f"<requestId>0</requestId><networkInterfaceSet>{items}</networkInterfaceSet></DescribeNetworkInterfacesResponse>"
         )
 
     @staticmethod

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from rbac import rights
 
 from vipd.lab.kubeapi.server import KubeApi
 
 if TYPE_CHECKING:
     from real_api import RealApi
+
+
+MEMBER = "vipd"
+"""The ServiceAccount of the members, in the namespace "default"."""
 
 
 class RunningApi(KubeApi):
@@ -20,18 +27,45 @@ class RunningApi(KubeApi):
     token = "a-token"
 
     def kubeconfig(self, path: Path, *, token: str | None = None, namespace: str = "default") -> Path:
-        """Write a kubeconfig (YAML, as JSON is)."""
-        context = {"cluster": "lab", "user": "u", "namespace": namespace}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": {"server": self.url}}],
-            "users": [{"name": "u", "user": {"token": token or self.token}}],
-            "contexts": [{"name": "lab", "context": context}],
-            "current-context": "lab",
-        }
-        path.write_text(json.dumps(document))
-        return path
+        """Write a kubeconfig."""
+        return write_kubeconfig(path, url=self.url, token=token or self.token, namespace=namespace)
+
+    def faulty_kubeconfig(self, path: Path, *, token: str) -> Path:
+        """The same: faults are this API's own."""
+        return self.kubeconfig(path, token=token)
+
+    async def member_token(self) -> str:
+        """A new token with the rights that the examples grant, and no others."""
+        token = secrets.token_hex(8)
+        self.add_user(f"system:serviceaccount:default:{MEMBER}", token, rights("Role"))
+        return token
+
+    async def revoke(self, token: str) -> None:
+        """The token is worth nothing any more, as one that has expired."""
+        self.expire_token(token)
+
+    async def restart(self) -> None:
+        """It ends and starts again, as one that comes back to its etcd."""
+        port = int(self.url.rpartition(":")[2])
+        await self.stop()
+        await asyncio.sleep(4)
+        self.compact()
+        await self.start(port=port)
+
+
+def write_kubeconfig(path: Path, *, url: str, token: str, namespace: str = "default") -> Path:
+    """Write a kubeconfig (YAML, as JSON is)."""
+    context = {"cluster": "lab", "user": "u", "namespace": namespace}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": token}}],
+        "contexts": [{"name": "lab", "context": context}],
+        "current-context": "lab",
+    }
+    path.write_text(json.dumps(document))
+    return path
 
 
 class Raw:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from api_server import MEMBER, write_kubeconfig
+from rbac import rules
 
 from vipd.lab.controlplane.controlplane import ControlPlane
 from vipd.lab.controlplane.front import Front
@@ -33,6 +36,7 @@ class RealApi:
         self._front = Front(plane.url, self.tls)
         self.faults = self._front.faults
         self.requests = self._front.requests
+        self._secrets: dict[str, str] = {}
 
     async def start(self) -> None:
         await asyncio.to_thread(self._clean)
@@ -54,11 +58,6 @@ class RealApi:
         """Trusts its certificate; for sessions of plain requests."""
         return aiohttp.TCPConnector(ssl=self.tls)
 
-    @property
-    def faulty_url(self) -> str:
-        """By way of the front, which suffers ``faults``; plain HTTP."""
-        return self._front.url
-
     def put(self, resource: str, body: dict[str, Any], *, namespaced: bool = True) -> dict[str, Any]:
         """Create a Pod or Node as an administrator."""
         space = f"/namespaces/{NAMESPACE}" if namespaced else ""
@@ -68,3 +67,26 @@ class RealApi:
         """kube-apiserver ends (SIGKILL: its connections break) and starts again over the same etcd."""
         await asyncio.to_thread(self.plane.stop_api, kill=True)
         await asyncio.to_thread(self.plane.start_api)
+
+    def faulty_kubeconfig(self, path: Path, *, token: str) -> Path:
+        """By way of the front, which suffers ``faults``; plain HTTP."""
+        return write_kubeconfig(path, url=self._front.url, token=token)
+
+    async def member_token(self) -> str:
+        """A new token of a ServiceAccount with the rights that the examples grant, and no others."""
+        return await asyncio.to_thread(self._member_token)
+
+    def _member_token(self) -> str:
+        admin = self.plane.admin
+        admin.grant(NAMESPACE, MEMBER, rules("Role"))
+        secret = f"token-{secrets.token_hex(4)}"
+        token = admin.account_token(NAMESPACE, MEMBER, secret=secret)
+        self._secrets[token] = secret
+        self._front.users[token] = MEMBER
+        return token
+
+    async def revoke(self, token: str) -> None:
+        """The token is worth nothing any more, as one that has expired; within 10 s, for which it is remembered."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/secrets/{self._secrets.pop(token)}"
+        code, answer = await asyncio.to_thread(self.plane.admin.call, "DELETE", path)
+        assert code == 200, answer

@@ -24,7 +24,8 @@ from vipd.core.model import (
 from vipd.kube.codec import lease_view
 from vipd.kube.leases import KubeLeases, list_leases
 
-DRAFT = LeaseDraft(holder="b", duration_s=3, transitions=2, acquire_time=None)
+DRAFT = LeaseDraft(holder="a", duration_s=3, transitions=1, acquire_time=None)
+"""A renewal of LEASE, so that an answer with LEASE in it confirms it."""
 
 
 def status(code: int, reason: str, message: str = "said the server") -> dict[str, Any]:

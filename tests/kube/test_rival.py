@@ -43,9 +43,10 @@ def rival_program() -> Path:
 async def contest(
     rival_program: Path, either: RunningApi | RealApi, client: Any, tmp_path: Path
 ) -> AsyncIterator[Contest]:
+    """Both candidates have the rights of a member, and no others."""
     if not in_sandbox():
         pytest.skip("adds interfaces: run it by `make test`, in a sandbox")
-    kubeconfig = either.kubeconfig(tmp_path / "contest")
+    kubeconfig = either.kubeconfig(tmp_path / "contest", token=await either.member_token())
     async with rivals.contest(rival_program, kubeconfig, tmp_path, client) as players:
         yield players
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +12,19 @@ from typing import Any
 from vipd.lab.setting import Node
 from vipd.lab.topology import LISTEN_PORT, Lab
 
+VIPD = [sys.executable, "-m", "vipd", "lab"]
+
 FETCH = (
     "import sys, urllib.request as u, urllib.error as e\n"
     "try: r = u.urlopen(sys.argv[1], timeout=5)\n"
     "except e.HTTPError as error: r = error\n"
     "print(r.status); print(r.read().decode())"
 )
+
+
+def environment() -> dict[str, str]:
+    """As from outside of any sandbox."""
+    return {key: value for key, value in os.environ.items() if key != "IN_VIPD_LAB_SANDBOX"}
 
 
 def log_lines(node: Node) -> list[dict[str, Any]]:

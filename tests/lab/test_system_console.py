@@ -6,15 +6,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
-VIPD = [sys.executable, "-m", "vipd", "lab"]
-
-
-def environment() -> dict[str, str]:
-    """As from outside of any sandbox."""
-    return {key: value for key, value in os.environ.items() if key != "IN_VIPD_LAB_SANDBOX"}
+from system import VIPD, environment
 
 
 def test_up_obeys_commands_and_says_what_is_wrong(tmp_path):

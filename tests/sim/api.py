@@ -62,6 +62,7 @@ class Stored:
 
     def __post_init__(self) -> None:
         notes, holder, n = self.annotations, self.holder, self.transitions
+        former = None if holder else parsed(_former, notes.get(TENURE), "", n)
         self.view = LeaseView(
             self.uid,
             str(self.version),
@@ -73,12 +74,17 @@ class Stored:
             parsed(codec.parse_tenure, notes.get(TENURE), holder, n),
             parsed(codec.parse_offer, notes.get(OFFER), holder, n),
             parsed(codec.parse_request, notes.get(REQUEST), holder, n),
-            parsed(codec.parse_shared, notes.get(SHARED), holder, n) or "",
+            parsed(codec.parse_shared, notes.get(SHARED), former.holder if former else holder, n) or "",
             _NOTHING,
+            former,
         )
 
 
 _cache: dict[tuple[object, ...], Any] = {}
+
+
+def _former(text: object, _holder: str, transitions: int) -> Any:
+    return codec.parse_former(text, transitions)
 
 
 def forget_parsed() -> None:

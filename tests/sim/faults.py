@@ -102,7 +102,8 @@ class Faults:
     # ---------------------------------------------------------------------------------- the process
 
     def _crash(self, member: Member, fault: Fault) -> None:
-        if member.running is not None:
+        # Nothing is killed on a machine that stands still.
+        if member.running is not None and member.machine_stopped_at is None:
             world = self._world
             world.kill(member)
             # A pod that is replaced comes back under another name, one whose container restarts under its own.

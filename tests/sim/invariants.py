@@ -40,6 +40,9 @@ MAY_WITHDRAW = frozenset(
 )
 """Reasons of withdrawing although the VPC still delivers here."""
 
+ASK_LINK_S = 1.0
+"""Who starts, or whose link comes up, has learnt by then whether somebody else on its ENI answers."""
+
 AFTER_STANDSTILL_S = 0.5
 """How long a machine whose clocks stood still may take to notice (fence lease, and EC2 calls under way)."""
 
@@ -220,6 +223,9 @@ class Invariants:
         for other in self._others_bear(process, vip):
             if self._stood_still(other) or self._stood_still(member):
                 # Kernel lifetimes stood still with the machine; vipd withdraws as soon as it runs.
+                continue
+            if world.timeline.now < other.kernel.up_since + ASK_LINK_S:
+                # While its link was down nobody could hear it; it asks now whether its address is somebody's.
                 continue
             if world.forgotten & {process, other.process}:
                 # It may hold through an outage of its own, and who takes the new Lease has never heard of it.

@@ -34,6 +34,8 @@ class PodKernel:
         self._vips: dict[Address, Vip] = {}
         self._checked: dict[Address, float] = {}
         self.refusing = False
+        self.up_since = 0.0
+        """When the link came up, in the world's time."""
         self.slow_s = 0.0
         """How long a netlink send stalls, every other time."""
         self.listeners: list[KernelPort] = []
@@ -68,6 +70,7 @@ class PodKernel:
         link = self.link_state
         if link.up is not up:
             self.link_state = LinkState(link.name, link.index, up, link.mac)
+            self.up_since = self._timeline.now
             self.changed()
             self._tell(LinkChanged(link.name, self.link_state))
 

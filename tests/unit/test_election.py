@@ -458,3 +458,11 @@ def test_a_refused_write_is_told_once_and_not_at_every_attempt():
         state, effects = decide(state, m.LeaseWrote(WriteKind.RENEW, refused, world.now), world.now)
         told += [e for e in effects if isinstance(e, m.Note)]
     assert [(n.reason, n.warning) for n in told] == [(Reason.LEASE_WRITE_FAILED, True)]
+
+
+def test_a_lease_whose_transitions_are_at_their_end_can_still_be_taken():
+    world = settled("a")
+    world.lease.put(world.now, replace(world.lease.view, holder="", transitions=2**31 - 1, tenure=None))
+    world.run(5)
+    assert world.active() == ["a"]
+    assert world.lease.view.transitions == 0

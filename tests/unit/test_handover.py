@@ -407,6 +407,39 @@ def test_a_holder_that_died_unaware_of_a_candidate_on_its_eni_is_replaced_once_n
     assert both == []
 
 
+def test_who_finds_a_lease_released_by_a_sibling_on_its_eni_takes_only_once_nobody_answers():
+    world = settled("a")
+    first = world.members["a"]
+    world.tell(first, m.LinkSeen(up=False))
+    world.run(2.5)
+    assert world.lease.view.holder == ""
+    assert world.lease.view.former.holder == "a"
+    other = world.join("c", eni="eni-a")
+    both = []
+    world.on_step.append(lambda: both.append(world.now) if world.bears(first) and world.bears(other) else None)
+    world.run(30)
+    assert world.active() == ["c"]
+    assert both == []
+
+
+def test_an_address_left_over_is_taken_off_when_a_sibling_on_its_eni_answers_and_the_api_is_away():
+    world = settled("a")
+    first = world.members["a"]
+    world.kill("a")
+    other = world.join("c", eni="eni-a")
+    # Its link is down while the sibling asks who answers.
+    until, first.address_until = first.address_until, float("-inf")
+    world.run(10)
+    assert world.active() == ["c"]
+    again = world.join("a", left_over=True)
+    again.api, again.address_until = False, max(until, world.now + 8)
+    world.tell(again, m.Begin(left_over=frozenset({VIP}), link_up=True, outlives_lease=True))
+    world.tell(again, m.LeaseWatched(CallFailed(CallFailure.TIMEOUT, "away")))
+    world.run(1.5)
+    assert not world.bears(again)
+    assert world.bears(other)
+
+
 # ------------------------------------------------------------------------------- conflicts, cannot move
 
 

@@ -32,7 +32,7 @@ from vipd.core.model import (
 from vipd.core.reasons import Phase
 from vipd.core.settings import ElectionConfig
 from vipd.core.state import State
-from vipd.kube.codec import parse_offer, parse_request, parse_shared, parse_tenure
+from vipd.kube.codec import parse_former, parse_offer, parse_request, parse_shared, parse_tenure
 
 VIP = ip_address("10.0.1.100")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,11 +40,13 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 def _parsed(notes: dict, holder: str, transitions: int) -> dict:
     """The annotations as the client reads them."""
+    former = None if holder else parse_former(notes.get(TENURE), transitions)
     return {
         "tenure": parse_tenure(notes.get(TENURE), holder, transitions),
         "offer": parse_offer(notes.get(OFFER), holder, transitions),
         "request": parse_request(notes.get(REQUEST), holder, transitions),
-        "shared_eni": parse_shared(notes.get(SHARED), holder, transitions),
+        "shared_eni": parse_shared(notes.get(SHARED), former.holder if former else holder, transitions),
+        "former": former,
     }
 
 

@@ -6,12 +6,13 @@ All of them block and belong into a worker thread; every one passes the gate of 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from vipd.aws.ec2 import Ec2
 from vipd.aws.gate import Gate, RightOver
-from vipd.aws.verdicts import Refusal, classify
+from vipd.aws.verdicts import GarbledAnswer, Refusal, classify
 from vipd.core.model import Address, AssignVerdict
 
 T = TypeVar("T")
@@ -54,37 +55,41 @@ class Calls:
         wanted = frozenset(addresses)
 
         def work() -> dict[Address, str]:
-            answer = self._ec2.client().describe_network_interfaces(
-                Filters=[{"Name": "ipv6-addresses.ipv6-address", "Values": _texts(addresses)}]
+            answer = _checked(
+                self._ec2.client().describe_network_interfaces(
+                    Filters=[{"Name": "ipv6-addresses.ipv6-address", "Values": _texts(addresses)}]
+                )
             )
-            return {
-                address: eni["NetworkInterfaceId"]
-                for eni in answer["NetworkInterfaces"]
-                for each in eni.get("Ipv6Addresses", [])
-                if (address := ipaddress.ip_address(each["Ipv6Address"])) in wanted
-            }
+            with _reading():
+                return {
+                    address: eni["NetworkInterfaceId"]
+                    for eni in answer["NetworkInterfaces"]
+                    for each in eni.get("Ipv6Addresses", [])
+                    if (address := ipaddress.ip_address(each["Ipv6Address"])) in wanted
+                }
 
         return self._call("DescribeNetworkInterfaces", work)
 
     def addresses(self, eni: str) -> frozenset[Address] | Refusal:
-        """Every IPv4 and IPv6 address that the ENI has (DescribeNetworkInterfaces, may lag)."""
+        """Every IPv4 and IPv6 address that the ENI has (DescribeNetworkInterfaces, may lag).
+
+        An answer without this very ENI says nothing of its addresses, least of all that it has none.
+        """
 
         def work() -> frozenset[Address]:
-            answer = self._ec2.client().describe_network_interfaces(NetworkInterfaceIds=[eni])
-            found = [
-                text
-                for interface in answer["NetworkInterfaces"]
-                for text in (
+            answer = _checked(self._ec2.client().describe_network_interfaces(NetworkInterfaceIds=[eni]))
+            with _reading():
+                [interface] = [each for each in answer["NetworkInterfaces"] if each["NetworkInterfaceId"] == eni]
+                found = (
                     *(each["PrivateIpAddress"] for each in interface.get("PrivateIpAddresses", [])),
                     *(each["Ipv6Address"] for each in interface.get("Ipv6Addresses", [])),
                 )
-            ]
-            return frozenset(ipaddress.ip_address(text) for text in found)
+                return frozenset(ipaddress.ip_address(text) for text in found)
 
         return self._call("DescribeNetworkInterfaces", work)
 
-    def _none(self, operation: str, work: Callable[[], object]) -> Refusal | None:
-        outcome = self._call(operation, work)
+    def _none(self, operation: str, work: Callable[[], Any]) -> Refusal | None:
+        outcome = self._call(operation, lambda: _checked(work()))
         return outcome if isinstance(outcome, Refusal) else None
 
     def _call(self, operation: str, work: Callable[[], T]) -> T | Refusal:
@@ -107,6 +112,26 @@ class Calls:
             return refusal
         finally:
             self.under_way = ""
+
+
+def _checked(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answer, where EC2 gave it: every one of its answers bears a request's id.
+
+    Any other XML under a status of 200 (a proxy's page) makes botocore return an empty answer, which would otherwise
+    count as done.  Raises GarbledAnswer.
+    """
+    if not answer["ResponseMetadata"].get("RequestId"):
+        raise GarbledAnswer("it is not EC2's: it bears no request id")
+    return answer
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Raises GarbledAnswer where an element is missing or an address is none."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise GarbledAnswer(f"{type(error).__name__}: {error}") from error
 
 
 def _not_sent(operation: str) -> Refusal:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -30,6 +31,15 @@ TOKEN_TTL_S = 21600
 """The longest that IMDS grants (6 hours)."""
 RENEW_AT = 0.9
 """The part of its lifetime after which a token is renewed."""
+
+MAX_BYTES = 65536
+"""Far more than an ENI has addresses; what is longer is no answer of IMDS."""
+
+_TOKEN = re.compile(r"[!-~]{1,1024}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_ENI_ID = re.compile(r"eni-[0-9a-f]{1,32}")
+_NUMBER = re.compile(r"[0-9]{1,4}")
 
 MACS = "meta-data/network/interfaces/macs"
 ADVICE = (
@@ -101,21 +111,29 @@ class Imds:
         region = await self.get("meta-data/placement/region", timeout_s=timeout_s)
         if not region:
             raise ImdsError(f"IMDS at {self.endpoint} does not tell the region; set AWS_REGION or pass --region")
-        return region.strip()
+        return self._like(_REGION, region.strip(), "a region")
 
     async def enis(self) -> dict[str, Eni]:
         """This node's ENIs by MAC (lower case).  Raises ImdsError."""
-        macs = [line.strip("/").lower() for line in (await self.get(f"{MACS}/") or "").split()]
+        listed = (await self.get(f"{MACS}/") or "").split()
+        macs = [self._like(_MAC, line.strip("/").lower(), "a MAC") for line in listed]
         found = await asyncio.gather(*(self._eni(mac) for mac in macs))
         return {eni.mac: eni for eni in found if eni is not None}
 
     async def ipv4s(self, mac: str, *, timeout_s: float | None = None) -> tuple[Address, ...] | None:
         """The IPv4 addresses of that ENI, its primary first; None where it has none, or IMDS knows no such MAC."""
-        return self._addresses(await self.get(f"{MACS}/{mac}/local-ipv4s", timeout_s=timeout_s))
+        listed = self._addresses(await self.get(f"{MACS}/{mac}/local-ipv4s", timeout_s=timeout_s), 4)
+        if listed == ():
+            raise self._nonsense("an ENI without its primary IPv4 address")
+        return listed
 
     async def ipv6s(self, mac: str, *, timeout_s: float | None = None) -> tuple[Address, ...] | None:
         """The IPv6 addresses of that ENI; None where it has none (the key is absent), or IMDS knows no such MAC."""
-        return self._addresses(await self.get(f"{MACS}/{mac}/ipv6s", timeout_s=timeout_s))
+        return self._addresses(await self.get(f"{MACS}/{mac}/ipv6s", timeout_s=timeout_s), 6)
+
+    async def knows(self, eni: Eni, *, timeout_s: float | None = None) -> bool:
+        """Whether IMDS says that this MAC is this ENI: then what it lists of it is complete.  Raises ImdsError."""
+        return await self.get(f"{MACS}/{eni.mac}/interface-id", timeout_s=timeout_s) == eni.id
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -140,9 +158,9 @@ class Imds:
             # It is just being attached or detached: listed already, or still, but without data.
             return None
         return Eni(
-            id=eni_id.strip(),
+            id=self._like(_ENI_ID, eni_id.strip(), "an ENI id"),
             mac=mac,
-            device_number=int(number) if number and number.strip().isdigit() else 0,
+            device_number=int(number) if number and _NUMBER.fullmatch(number.strip()) else 0,
             subnet_cidrs=self._networks(ipv4) + self._networks(ipv6),
             vpc_id=(vpc or "").strip(),
         )
@@ -157,7 +175,8 @@ class Imds:
                 self._renew_at = 0.0
                 status, text = await self._ask(path, await self._fresh_token())
         except (aiohttp.ClientError, OSError) as error:
-            raise ImdsError(f"IMDS at {self.endpoint}: {path}: {error or type(error).__name__}. {ADVICE}") from error
+            told = _one_line(error) or type(error).__name__
+            raise ImdsError(f"IMDS at {self.endpoint}: {path}: {told}. {ADVICE}") from error
         if status == 404:
             return None
         if status != 200:
@@ -166,8 +185,22 @@ class Imds:
 
     async def _ask(self, path: str, token: str) -> tuple[int, str]:
         headers = {"X-aws-ec2-metadata-token": token}
-        async with self._http().get(f"{self.endpoint}/latest/{path}", headers=headers) as answer:
-            return answer.status, await answer.text()
+        # IMDS redirects nobody, and nobody else is to see the token.
+        url = f"{self.endpoint}/latest/{path}"
+        async with self._http().get(url, headers=headers, allow_redirects=False) as answer:
+            return answer.status, await self._text(answer)
+
+    async def _text(self, answer: aiohttp.ClientResponse) -> str:
+        """IMDS speaks ASCII, whatever the Content-Type says.  Raises ImdsError."""
+        body = bytearray()
+        async for chunk in answer.content.iter_any():
+            body += chunk
+            if len(body) > MAX_BYTES:
+                raise self._nonsense(f"more than {MAX_BYTES} bytes")
+        try:
+            return body.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise self._nonsense("an answer that is no ASCII text") from error
 
     async def _fresh_token(self) -> str:
         async with self._token_lock:
@@ -175,10 +208,11 @@ class Imds:
             if sent_at < self._renew_at:
                 return self._token
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(self._token_ttl_s)}
-            async with self._http().put(f"{self.endpoint}/latest/api/token", headers=headers) as answer:
+            url = f"{self.endpoint}/latest/api/token"
+            async with self._http().put(url, headers=headers, allow_redirects=False) as answer:
                 if answer.status != 200:
                     raise ImdsError(f"IMDS at {self.endpoint}: no session token: HTTP {answer.status}. {ADVICE}")
-                self._token = await answer.text()
+                self._token = self._like(_TOKEN, (await self._text(answer)).strip(), "a session token")
                 self._renew_at = sent_at + RENEW_AT * self._token_ttl_s
                 return self._token
 
@@ -193,11 +227,14 @@ class Imds:
             )
         return self._session
 
-    def _addresses(self, text: str | None) -> tuple[Address, ...] | None:
+    def _addresses(self, text: str | None, version: int) -> tuple[Address, ...] | None:
         try:
-            return None if text is None else tuple(ipaddress.ip_address(line) for line in text.split())
+            found = None if text is None else tuple(ipaddress.ip_address(line) for line in text.split())
         except ValueError as error:
             raise self._nonsense(error) from error
+        if found and any(address.version != version for address in found):
+            raise self._nonsense(f"an address of the wrong family among the IPv{version} ones")
+        return found
 
     def _networks(self, text: str | None) -> tuple[Network, ...]:
         try:
@@ -205,5 +242,18 @@ class Imds:
         except ValueError as error:
             raise self._nonsense(error) from error
 
-    def _nonsense(self, error: ValueError) -> ImdsError:
-        return ImdsError(f"IMDS at {self.endpoint}: {error}; something else than IMDS answers there. {ADVICE}")
+    def _like(self, pattern: re.Pattern[str], text: str, what: str) -> str:
+        """``text`` where it is what it should be.  Raises ImdsError."""
+        if not pattern.fullmatch(text):
+            raise self._nonsense(f"{text[:40]!r} is not {what}")
+        return text
+
+    def _nonsense(self, what: object) -> ImdsError:
+        return ImdsError(
+            f"IMDS at {self.endpoint}: {_one_line(what)}; something else than IMDS answers there. {ADVICE}"
+        )
+
+
+def _one_line(what: object) -> str:
+    """What others say, fit for an error: aiohttp breaks its lines, and garbage may be long."""
+    return " ".join(str(what).split())[:200]

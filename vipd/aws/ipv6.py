@@ -182,9 +182,10 @@ class Ipv6Move:
         if owner == self._to:
             self._memory.freed.pop(address, None)
             self._report(Assigned(address, AssignVerdict.OK))
-        elif source is not None and owner in (None, source):
+        elif source is not None and owner is None:
             self._give_back(address, source, refusal)
         elif owner is not None:
+            # Also where that is whom we took it from: it has taken it back, and is to be asked for it anew.
             self._memory.freed.pop(address, None)
             detail = f"it came to {owner} in the meantime ({refusal.detail})"
             self._tell(address, Refusal(AssignVerdict.RETRY, refusal.code, detail))

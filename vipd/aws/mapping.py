@@ -34,12 +34,17 @@ class ImdsMapping:
 
     async def _family(self, eni: Eni, version: int, timeout_s: float) -> frozenset[Address] | None:
         try:
-            if version == 4:
-                listed = await self._imds.ipv4s(eni.mac, timeout_s=timeout_s)
-                # An ENI that bore an IPv4 VIP has a primary; without the key IMDS does not know the ENI (yet).
-                return None if listed is None else frozenset(listed)
-            return frozenset(await self._imds.ipv6s(eni.mac, timeout_s=timeout_s) or ())
-        except ImdsError:
+            async with asyncio.timeout(timeout_s):
+                if version == 4:
+                    listed = await self._imds.ipv4s(eni.mac, timeout_s=timeout_s)
+                    # An ENI that bore an IPv4 VIP has a primary; without the key IMDS does not know the ENI (yet).
+                    return None if listed is None else frozenset(listed)
+                listed = await self._imds.ipv6s(eni.mac, timeout_s=timeout_s)
+                if listed is None and not await self._imds.knows(eni, timeout_s=timeout_s):
+                    # The key is absent without IPv6 addresses, but also where this MAC is not known, or is another's.
+                    return None
+                return frozenset(listed or ())
+        except (ImdsError, TimeoutError):
             return None
 
 

@@ -11,6 +11,7 @@ leaves the address where it is until somebody comes to look.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from vipd.core.model import AssignVerdict
@@ -19,6 +20,10 @@ RETRY = AssignVerdict.RETRY
 NO_ROOM = AssignVerdict.NO_ROOM
 NEVER = AssignVerdict.NEVER
 NOT_ALLOWED = AssignVerdict.NOT_ALLOWED
+
+
+class GarbledAnswer(Exception):
+    """What came is no answer of EC2, or lacks what every such answer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,11 @@ FULL_IPV6_MESSAGE = "exceeds the limit"
 
 SERVER_ERROR = 500
 
+_CODE = re.compile(r"[A-Za-z0-9._-]{0,100}")
+"""Codes are labels of metrics, so not everything may be one."""
+
+_DETAIL_CHARS = 500
+
 CREDENTIAL_ERRORS = (
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -130,6 +140,10 @@ CREDENTIAL_ERRORS = (
     "UnknownCredentialError",
 )
 SETTING_ERRORS = ("NoRegionError", "InvalidRegionError", "ParamValidationError", "UnknownEndpointError")
+
+BARE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What botocore raises for XML of another shape than EC2's: an error without a code, a number that is none, a thousand
+nested elements."""
 
 NO_CREDENTIALS_ADVICE = (
     "no AWS credentials found; looked at the environment (AWS_ACCESS_KEY_ID), the shared files, web identity (IRSA: "
@@ -152,7 +166,10 @@ def judge_code(code: str, *, message: str = "", status: int = 400) -> AssignVerd
 
 
 def classify(error: Exception) -> Refusal:
-    """The refusal that a botocore exception stands for.  Raises ``error`` itself where it is none of botocore's."""
+    """The refusal that an exception out of a botocore call stands for.
+
+    Raises ``error`` itself where neither botocore nor an answer can be its reason.
+    """
     # Here, not at the top: whoever has such an exception has botocore loaded already, others need not.
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -162,14 +179,36 @@ def classify(error: Exception) -> Refusal:
         told = error.response.get("Error", {})
         code, message = str(told.get("Code", "")), str(told.get("Message", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-        return Refusal(judge_code(code, message=message, status=status), code, f"{error.operation_name}: {message}")
+        verdict = judge_code(code, message=message, status=status)
+        return Refusal(
+            verdict,
+            code if _CODE.fullmatch(code) else "unreadable-code",
+            _one_line(f"{error.operation_name}: {message}"),
+        )
     if name == "NoCredentialsError":
         return Refusal(NOT_ALLOWED, name, NO_CREDENTIALS_ADVICE)
     if isinstance(error, BotoCoreError):
         if name in CREDENTIAL_ERRORS:
-            return Refusal(NOT_ALLOWED, name, str(error))
-        return Refusal(NEVER if name in SETTING_ERRORS else RETRY, name, str(error))
+            return Refusal(NOT_ALLOWED, name, _one_line(error))
+        return Refusal(NEVER if name in SETTING_ERRORS else RETRY, name, _one_line(error))
     if isinstance(error, (ResponseParserError, OSError)):
         # What answered was not EC2 (a proxy's page), or the machine itself is short of something.
-        return Refusal(RETRY, name, str(error))
+        return Refusal(RETRY, name, _one_line(error))
+    if isinstance(error, GarbledAnswer) or (isinstance(error, BARE) and _out_of_botocore(error)):
+        return Refusal(RETRY, name, _one_line(f"an answer that cannot be read: {error}"))
     raise error
+
+
+def _out_of_botocore(error: Exception) -> bool:
+    """Whether botocore stumbled over it, not code of ours that botocore called: a bug of ours is not to be hidden."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        last = name if name in ("vipd", "botocore") else last
+        trace = trace.tb_next
+    return last == "botocore"
+
+
+def _one_line(what: object) -> str:
+    """Fit for a log line and an Event, whatever was answered."""
+    return " ".join(str(what).split())[:_DETAIL_CHARS]

@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TextIO
 
+from vipd.cli import lab_campaign
 from vipd.config.option import did_you_mean, quoted
 from vipd.errors import ConfigError
 from vipd.lab.measure import Timeline
@@ -24,6 +25,7 @@ EPILOG = """\
   vipd lab demo                                   a rollout, a lost node and an API outage, live
   vipd lab run node-loss sigterm --rounds 5       play scenarios and check what they promise; exit 1 if one is broken
   vipd lab run all --rounds 5 --json out.jsonl --plot out.svg
+  vipd lab campaign --minutes 30 --seed 7         random faults and pairs of them; exit 1 if something was found
   vipd lab up                                     two nodes to play with
   vipd lab run sigterm --kube real                with a real kube-apiserver and etcd (make envtest)
   vipd lab scenarios                              what there is, and what each promises
@@ -36,20 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
     demo = actions.add_parser("demo", help="show it live: a rollout, a lost node, an API outage; table and timeline")
     run_ = actions.add_parser("run", help="play scenarios and check their promises")
+    campaign = actions.add_parser("campaign", help="play random faults and pairs of them, and report what they did")
     up = actions.add_parser("up", help="keep a lab running and play with it by commands")
     listing = actions.add_parser("scenarios", help="list the scenarios with what each promises")
     run_.add_argument("scenario", nargs="+", metavar="SCENARIO", help=f"names as 'vipd lab scenarios' lists, or {ALL}")
     run_.add_argument("--rounds", type=int, default=1, metavar="N", help="rounds of each scenario, 1 to 10000 (1)")
+    lab_campaign.add_arguments(campaign)
+    for one in (demo, run_, campaign):
+        what = "step" if one is campaign else "round"
+        one.add_argument("--json", type=Path, metavar="FILE", help=f"write one JSON object a {what} to this file")
     for one in (demo, run_):
-        one.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a round to this file")
         one.add_argument("--plot", type=Path, metavar="FILE.svg|.png", help="draw the timelines of the last rounds")
-    for one in (run_, up):
+    for one in (run_, campaign, up):
         one.add_argument("--lease-duration", metavar="SECONDS", help="Lease duration, whole seconds (3)")
         one.add_argument("--ec2-latency", metavar="SECONDS", help="how long an EC2 call takes (0.4)")
         one.add_argument("--fence", choices=("eni", "lease"), help="fence for vipd (as the network has it)")
-    up.add_argument("--family", choices=("4", "6", "46"), default="4", help="address families of the VIPs (4)")
-    up.add_argument("--fabric", choices=("vpc", "bridge"), default="vpc", help="VPC, or a plain L2 segment (vpc)")
-    for one in (demo, run_, up):
+    for one in (campaign, up):
+        one.add_argument("--family", choices=("4", "6", "46"), default="4", help="address families of the VIPs (4)")
+        one.add_argument("--fabric", choices=("vpc", "bridge"), default="vpc", help="VPC, or a plain L2 segment (vpc)")
+    for one in (demo, run_, campaign, up):
         one.add_argument(
             "--kube", choices=KUBES, default=KUBES[0], help="the lab's own Kubernetes API, or a real one (embedded)"
         )
@@ -74,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
             return _interruptible(_demo(args, folder))
         case "run":
             return _interruptible(_run(args, scenarios, folder))
+        case "campaign":
+            return _interruptible(lab_campaign.play(args, folder))
         case _:
             return _interruptible(_up(args, folder))
 
@@ -136,6 +145,8 @@ def _check(args: argparse.Namespace) -> None:
         find()
     args.duration_s = _seconds(args, "lease_duration", "--lease-duration", low=1, high=60, whole=True)
     args.ec2_s = _seconds(args, "ec2_latency", "--ec2-latency", low=0, high=30, whole=False)
+    if args.action == "campaign":
+        lab_campaign.check(args)
     for path in (getattr(args, "json", None), plot):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

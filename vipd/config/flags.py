@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 from vipd.config.option import Option, did_you_mean, quoted
 from vipd.errors import ConfigError
 
+LONGEST = 1000
+"""Characters of an error of argparse."""
+
 
 def add_arguments(parser: argparse.ArgumentParser, options: Sequence[Option[Any]]) -> None:
     """One flag for each option, in groups, with its variable and default in the help."""
@@ -41,7 +44,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{re.sub('^argument (?=--)', 'flag ', message)} (see {self.prog} --help)")
+        # Some of argparse's messages repeat the whole value.
+        told = message if len(message) <= LONGEST else message[:LONGEST] + "..."
+        raise ConfigError(f"{re.sub('^argument (?=--)', 'flag ', told)} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse, but the parser that meets something unknown says so itself: a subcommand knows its own flags."""

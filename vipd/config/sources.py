@@ -6,7 +6,9 @@ Unknown keys and variables are refused: a misspelt option that is silently ignor
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -87,7 +89,9 @@ def _from_environ(environ: Mapping[str, str], options: Sequence[Option[Any]]) ->
 def _from_file(path: str, origin: str, options: Sequence[Option[Any]]) -> dict[str, Raw]:
     known = {option.name: option for option in options}
     said: dict[str, Raw] = {}
-    for key, value in _read_yaml(path, origin).items():
+    document = _read_yaml(path, origin)
+    path = _shown(path)
+    for key, value in document.items():
         option = known.get(key) if isinstance(key, str) else None
         if option is None:
             hint = did_you_mean(str(key).replace("_", "-"), known)
@@ -109,9 +113,9 @@ def _read_yaml(path: str, origin: str) -> dict[Any, Any]:
     """The file as a mapping of texts.  Scalars are not interpreted: YAML 1.1 would read ``listen: off`` as false."""
     import yaml
 
+    shown = _shown(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(FILE_LIMIT + 1)
+        data = _read_file(path)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError(f"{origin}: cannot read {quoted(path)}: {why}; allowed: a readable YAML file") from error
@@ -119,15 +123,33 @@ def _read_yaml(path: str, origin: str) -> dict[Any, Any]:
         raise ConfigError(f"{origin}: {quoted(path)} is too large; allowed: at most {FILE_LIMIT} bytes")
     try:
         document = yaml.load(data.decode(), Loader=_loader(yaml))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        # PyYAML raises the bare ones for "\UFFFFFFFF", which is no character, and for a version of 5000 digits.
         raise ConfigError(
-            f"file {path}: not valid: {_problem(error)}; allowed: a YAML mapping of option names to values"
+            f"file {shown}: not valid: {_problem(error)}; allowed: a YAML mapping of option names to values"
         ) from error
     if document is None or document == "":
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(f"file {path}: not a mapping; allowed: a YAML mapping of option names to values")
+        raise ConfigError(f"file {shown}: not a mapping; allowed: a YAML mapping of option names to values")
     return document
+
+
+def _shown(path: str) -> str:
+    """As it stands, unless that would break the one line of an error."""
+    return path if path.isprintable() else quoted(path)
+
+
+def _read_file(path: str) -> bytes:
+    """At most one byte more than FILE_LIMIT.  Raises OSError, and ValueError for a path that cannot be one.
+
+    A pipe that nobody writes to would never open, and could not be read again on SIGHUP.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        return file.read(FILE_LIMIT + 1)
 
 
 def _problem(error: Exception) -> str:

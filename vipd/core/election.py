@@ -59,7 +59,7 @@ from vipd.core.messages import (
 from vipd.core.preempt import ask_at, preempt_rules
 from vipd.core.reasons import Phase, Reason
 from vipd.core.settings import ElectionConfig
-from vipd.core.sharing import on_probed
+from vipd.core.sharing import ask_link, back_on_link, on_probed
 from vipd.core.state import NEVER, State
 from vipd.core.turn import Turn
 from vipd.core.yielding import (
@@ -133,7 +133,10 @@ def _hear(t: Turn, event: Event) -> None:
         case AddressLost():
             on_address_lost(t, event)
         case LinkSeen():
+            came_up = event.up and not t.state.link_up
             t.set(link_up=event.up, link_detail=event.detail)
+            if came_up:
+                back_on_link(t)
         case HealthSeen():
             t.set(healthy=event.healthy, health_detail=event.detail)
         case ClaimSeen():
@@ -200,11 +203,16 @@ def _standby_rules(t: Turn) -> None:
         t.enter(Phase.FAULT, Reason.LINK_DOWN, s.link_detail)
     elif s.healthy is False:
         t.enter(Phase.FAULT, Reason.CHECK_FAILED, s.health_detail)
-    elif s.address.borne and not s.lease.known:
-        # Restarted, and no Lease to be read: an earlier run's address lives on only where HOLDING entitles it to.
-        # One that could end with its Lease may have been shared: then a neighbour relies on its end.
-        ask_rules(t)
-        if s.address.outlives_lease and may_hold(t.state):
+    elif s.address.borne and not s.address.removing:
+        # Restarted, and the API is away: an earlier run's address lives on only where HOLDING entitles it to.
+        # One that could end with its Lease may have been shared: then a neighbour relies on its end.  Nor may somebody
+        # else on this ENI have taken meanwhile: only the link knows.
+        if not s.lease.known:
+            ask_rules(t)
+        if not s.address.outlives_lease or not may_hold(t.state):
+            return
+        ask_link(t)
+        if t.now < t.state.sharing.clear_until:
             t.enter(Phase.HOLDING, Reason.API_AWAY, "an earlier run's address, and the VPC delivers here")
             t.address(put_due_at=t.now)
 

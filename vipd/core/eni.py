@@ -102,11 +102,12 @@ def on_eni_answered(t: Turn, event: EniAnswered) -> bool:
 def _assign_failed(t: Turn, failed: list[Assigned]) -> None:
     """Plan the next attempt by the least patient of the verdicts; remember what is refused for good."""
     m = t.state.mapping
-    failures = m.failures + 1
     reason, first_s, most_s = min((_PATIENCE[r.verdict] for r in failed), key=lambda p: p[1])
     worst = max(failed, key=lambda r: _PATIENCE[r.verdict][1])
     detail = "; ".join(f"{r.address}: {r.code} {r.detail}".rstrip() for r in failed)
     never = frozenset(r.address for r in failed if r.verdict is AssignVerdict.NEVER)
+    # Pauses grow while it fails in one way: what is refused for good after a throttling is refused for the first time.
+    failures = m.failures + 1 if m.failing in (None, _PATIENCE[worst.verdict][0]) else 1
     pause = timing.assign_backoff_s(failures, first_s=first_s, most_s=most_s)
     t.mapping(
         failures=failures,

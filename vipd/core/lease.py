@@ -11,7 +11,7 @@ from vipd.core.holder import hold
 from vipd.core.messages import LeaseRead, LeaseWatched, LeaseWrote
 from vipd.core.model import CallFailed, CallFailure, Conflict, LeaseAbsent, LeaseView, WriteOutcome, Written
 from vipd.core.reasons import Phase, Reason, WriteKind
-from vipd.core.sharing import meet
+from vipd.core.sharing import meet, told_after_release
 from vipd.core.turn import Turn, is_mine
 from vipd.core.yielding import lose
 
@@ -102,9 +102,10 @@ def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> N
         # Before anything is concluded from it: an earlier run's tenure is nobody else's.
         _adopt_earlier_run(t, view)
     _learn(t, view)
-    if view.tenure is not None and not is_mine(t.state, view):
-        t.lease(last_enis=view.tenure.enis, last_fence=view.tenure.fence)
-        meet(t, view)
+    last = view.tenure or view.former
+    if last is not None and not is_mine(t.state, view) and last.incarnation != t.state.config.incarnation:
+        t.lease(last_enis=last.enis, last_fence=last.fence)
+        meet(t, last)
     _judge(t, view)
 
 
@@ -166,6 +167,9 @@ def _judge(t: Turn, view: LeaseView) -> None:
         return
     if s.letting_go is not None and not s.leaving:
         t.set(letting_go=None)
+    if told_after_release(t, view):
+        t.withdraw(Reason.SAME_ENI_HOLDER)
+        return
     if not view.holder and s.leaving and s.released_at is None:
         t.set(released_at=t.now)
     if s.phase is Phase.ACTIVE or (s.address.borne and not s.address.removing):

@@ -136,6 +136,8 @@ class LeaseView:
     """Annotation ``vipd.io/shared``: the ENI on which a candidate met this holder.  Likewise."""
     raw: Mapping[str, Any] = field(repr=False, compare=False, default_factory=dict)
     """The object as the API sent it (JSON), the base of the next write: nothing foreign in it is lost."""
+    former: Tenure | None = None
+    """Of a released Lease the tenure that was given up: its bearer may still be answering."""
 
     @property
     def content(self) -> tuple[str, int, datetime | None]:
@@ -151,7 +153,7 @@ class LeaseView:
         if other is None:
             return True
         mine, theirs = self.resource_version, other.resource_version
-        if mine.isdigit() and theirs.isdigit():
+        if all(version.isascii() and version.isdecimal() for version in (mine, theirs)):
             return int(mine) > int(theirs)
         return mine != theirs or self.uid != other.uid
 

@@ -2,7 +2,8 @@
 
 It tells the holder (annotation ``vipd.io/shared``), which then lets its address end with its Lease and says so
 (``fence: lease``).  Until that is said, the address may outlive the Lease: the candidate takes no offer, and takes
-an ended Lease only when nobody answers for the VIPs on the link.
+an ended Lease only when nobody answers for the VIPs on the link.  Who released the Lease and still answers is
+told in the same way, and takes its address off.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from vipd.core import timing
 from vipd.core.annotations import SHARED, render_shared
 from vipd.core.messages import ProbeAddresses, Probed
-from vipd.core.model import Fence, LeaseView
-from vipd.core.reasons import WriteKind
+from vipd.core.model import Fence, LeaseView, Tenure
+from vipd.core.reasons import Phase, Reason, WriteKind
 from vipd.core.state import State
 from vipd.core.turn import Turn
 
@@ -28,13 +29,20 @@ def sharing_rules(t: Turn) -> None:
     """Tell the holder once for each tenure; ask the link when the Lease is about to be free."""
     s = t.state
     view = s.lease.view
-    if view is not None and not s.lease.absent and same_eni(s, view) and view.tenure is not None:
+    last = (view.tenure or view.former) if view is not None and not s.lease.absent else None
+    if view is not None and last is not None and last.enis & s.config.enis and last.holder != s.config.identity:
         key = (view.uid, view.transitions)
-        told = s.sharing.marked == key or bool(view.shared_eni) or view.tenure.fence is Fence.LEASE
+        told = s.sharing.marked == key or bool(view.shared_eni) or last.fence is Fence.LEASE
         if not told and s.lease.writing is None and t.now >= s.lease.annotate_due_at:
             t.sharing(marked=key)
-            t.annotate(WriteKind.SHARED, {SHARED: render_shared(view.holder, view.transitions, s.config.eni)})
-    if must_probe(t.state, t.now) and t.now >= probe_from(s) and not s.sharing.probing:
+            t.annotate(WriteKind.SHARED, {SHARED: render_shared(last.holder, view.transitions, s.config.eni)})
+    if must_probe(t.state, t.now) and t.now >= probe_from(s):
+        ask_link(t)
+
+
+def ask_link(t: Turn) -> None:
+    """Ask who answers for the VIPs, one question at a time."""
+    if not t.state.sharing.probing and t.now >= t.state.sharing.probe_due_at:
         t.sharing(probing=True)
         t.emit(ProbeAddresses())
 
@@ -52,9 +60,23 @@ def is_stranger(s: State) -> bool:
     return not s.sharing.asked and not s.lease.absent
 
 
-def meet(t: Turn, view: LeaseView) -> None:
-    """Another holder is on my ENI.  Whoever takes the Lease from it, its address may live on here, quietly."""
-    if same_eni(t.state, view) and view.tenure is not None and view.tenure.fence is Fence.ENI:
+def back_on_link(t: Turn) -> None:
+    """While the link was down nobody could hear that this member bears the address: whoever asked may have taken."""
+    t.sharing(asked=False)
+    if t.state.phase in (Phase.HOLDING, Phase.YIELDING) and t.state.config.fence is Fence.ENI and t.state.address.borne:
+        ask_link(t)
+
+
+def told_after_release(t: Turn, view: LeaseView) -> bool:
+    """Whether a candidate on my ENI waits for me to fall silent: I have released the Lease, and answer still."""
+    s = t.state
+    mine = view.former is not None and view.former.incarnation == s.config.incarnation
+    return mine and bool(view.shared_eni) and bool(s.address.borne) and not s.address.removing
+
+
+def meet(t: Turn, other: Tenure) -> None:
+    """Another holder is, or was, on my ENI.  Whoever takes the Lease from it, its address may live on here, quietly."""
+    if other.enis & t.state.config.enis and other.fence is Fence.ENI:
         t.sharing(met=True)
 
 
@@ -75,7 +97,12 @@ def probe_from(s: State) -> float:
 def on_probed(t: Turn, event: Probed) -> None:
     """Nobody answered: for a moment the address is known to be unborne.  Somebody did: he is met."""
     t.sharing(probing=False, asked=True, probe_due_at=t.now + timing.PROBE_AGAIN_S)
+    s = t.state
     if event.answered:
         t.sharing(met=True)
+        unseen = s.phase is not Phase.ACTIVE and (s.lease.away_since is not None or not s.lease.known)
+        if unseen and s.address.borne and not s.address.removing:
+            # Somebody on this ENI has taken, while this member was away from the API, and from the link or not running.
+            t.withdraw(Reason.SAME_ENI_HOLDER)
     else:
         t.sharing(clear_until=t.now + timing.CLEAR_FOR_S)

@@ -155,7 +155,8 @@ def draft_for(state: State, kind: WriteKind) -> LeaseDraft:
         assert view is not None
         transitions, acquired = view.transitions, view.acquire_time
     else:
-        transitions, acquired = (view.transitions + 1 if view else 0), None
+        # An int32 that somebody set to its end must not make the Lease untakeable: it begins anew.
+        transitions, acquired = ((view.transitions + 1) % 2**31 if view else 0), None
     annotations: dict[str, str | None] = {TENURE: render_tenure(_tenure(state, transitions))}
     if acquired is None:
         annotations |= {OFFER: None, REQUEST: None, SHARED: None}

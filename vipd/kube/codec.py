@@ -49,6 +49,9 @@ _ENI_LIST = re.compile(r"[A-Za-z0-9,-]{0,1024}")
 _MAX_INCARNATION_CHARS = 256
 _MAX_NAME_CHARS = 512
 _MAX_INTERVAL_S = 86_400.0
+_VERSION = re.compile(r"[!-~]{1,128}")
+_MAX_DEPTH = 64
+"""A Lease nests six levels (managedFields); writing back what is far deeper would exceed Python's recursion limit."""
 
 
 def format_micro_time(moment: datetime) -> str:
@@ -76,14 +79,16 @@ def parse_time(value: object) -> datetime | None:
 
 def lease_view(raw: object) -> LeaseView:
     """One reading of a Lease.  Never raises; ``uid`` or ``resource_version`` is empty where ``raw`` is no object."""
-    body: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
+    body: Mapping[str, Any] = raw if isinstance(raw, dict) and not _too_deep(raw) else {}
     metadata, spec = _mapping(body.get("metadata")), _mapping(body.get("spec"))
     holder = _text(spec.get("holderIdentity"))
     transitions = _int32(spec.get("leaseTransitions"), least=0)
     annotations = _mapping(metadata.get("annotations"))
+    former = None if holder else parse_former(annotations.get(TENURE), transitions)
+    last = former.holder if former else holder
     return LeaseView(
         uid=_text(metadata.get("uid")),
-        resource_version=_text(metadata.get("resourceVersion")),
+        resource_version=_version(metadata.get("resourceVersion")),
         holder=holder,
         duration_s=_int32(spec.get("leaseDurationSeconds"), least=1),
         transitions=transitions,
@@ -92,9 +97,17 @@ def lease_view(raw: object) -> LeaseView:
         tenure=parse_tenure(annotations.get(TENURE), holder, transitions),
         offer=parse_offer(annotations.get(OFFER), holder, transitions),
         request=parse_request(annotations.get(REQUEST), holder, transitions),
-        shared_eni=parse_shared(annotations.get(SHARED), holder, transitions),
+        shared_eni=parse_shared(annotations.get(SHARED), last, transitions),
         raw=body,
+        former=former,
     )
+
+
+def parse_former(text: object, transitions: int) -> Tenure | None:
+    """The tenure that a Lease without a holder still bears: that of who released it, with these transitions."""
+    said = _object(text)
+    holder = said.get("h") if said is not None else None
+    return parse_tenure(text, holder, transitions) if isinstance(holder, str) and holder else None
 
 
 def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
@@ -161,15 +174,20 @@ def parse_shared(text: object, holder: str, transitions: int) -> str:
 
 def _said(text: object, holder: str, transitions: int) -> Mapping[str, Any] | None:
     """The annotation as an object, where it speaks of this holder and these transitions."""
-    if not isinstance(text, str) or len(text) > MAX_ANNOTATION_CHARS or not holder:
+    said = _object(text)
+    if said is None or not holder or said.get("h") != holder:
+        return None
+    return said if _is_int(said.get("n")) and said["n"] == transitions else None
+
+
+def _object(text: object) -> Mapping[str, Any] | None:
+    if not isinstance(text, str) or len(text) > MAX_ANNOTATION_CHARS:
         return None
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or said.get("h") != holder:
-        return None
-    return said if _is_int(said.get("n")) and said["n"] == transitions else None
+    return said if isinstance(said, dict) else None
 
 
 def _addresses(value: object) -> tuple[str, ...]:
@@ -249,6 +267,25 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         return ""
     return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _version(value: object) -> str:
+    """A resourceVersion; empty where it is none that an API server gives.
+
+    Versions are compared as integers, and Python takes neither "²", which is a digit, nor 4301 of them for one.
+    """
+    return value if isinstance(value, str) and _VERSION.fullmatch(value) else ""
+
+
+def _too_deep(raw: Mapping[str, Any]) -> bool:
+    """Whether it nests deeper than any Lease; walked level by level, since recursion is what it is to spare."""
+    level: list[Any] = [raw]
+    for _ in range(_MAX_DEPTH):
+        inner = [each for value in level for each in (value.values() if isinstance(value, dict) else value)]
+        level = [each for each in inner if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _is_int(value: object) -> bool:

@@ -72,7 +72,7 @@ class KubeLeases:
         """POST.  A 404 here is no absent Lease but an absent namespace, and so a failure."""
         body = create_body(namespace=self._namespace, name=self._name, draft=draft, renew_time=self._wall())
         reply = await self._api.call("POST", self._collection, timeout_s=timeout_s, body=body)
-        return self._written(reply, absent_possible=False)
+        return self._confirmed(self._written(reply, absent_possible=False), draft)
 
     async def replace(self, base: LeaseView, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
         """PUT with base's resourceVersion and uid; refused unsent where base has none, for then it would overwrite."""
@@ -80,7 +80,7 @@ class KubeLeases:
             return CallFailed(CallFailure.INVALID, "the base of the write has no uid or no resourceVersion")
         body = replace_body(base, namespace=self._namespace, name=self._name, draft=draft, renew_time=self._wall())
         reply = await self._api.call("PUT", self._path, timeout_s=timeout_s, body=body)
-        return self._written(reply, absent_possible=True)
+        return self._confirmed(self._written(reply, absent_possible=True), draft)
 
     async def annotate(
         self, base: LeaseView, annotations: Mapping[str, str | None], *, timeout_s: float
@@ -143,6 +143,21 @@ class KubeLeases:
         if absent_possible and self._is_absent(reply):
             return LeaseAbsent()
         return reply.failed()
+
+    def _confirmed(self, outcome: WriteOutcome, draft: LeaseDraft) -> WriteOutcome:
+        """A right to act begins with this answer, so it must show the tenure that was written.
+
+        Where it does not (a webhook changed the Lease on its way in, something else answers in the API server's
+        place) it is unknown what was applied, and to be read.  The duration may differ: whoever counts, the holder
+        and the candidates, goes by the one that stands in the Lease.
+        """
+        if not isinstance(outcome, Written):
+            return outcome
+        view = outcome.view
+        if (view.holder, view.transitions) == (draft.holder, draft.transitions):
+            return outcome
+        told = f"holder {view.holder[:80]!r}, transitions {view.transitions}"
+        return CallFailed(CallFailure.INVALID, f"the answer to a write of {self._name} shows another Lease: {told}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,10 +88,13 @@ def parse_event(line: bytes, *, name: str | None) -> StreamItem:
     if kind == "ERROR":
         return _error(body)
     view = lease_view(body)
-    ours = bool(view.uid) and name in (None, view.raw["metadata"].get("name"))
-    if ours and kind in ("ADDED", "MODIFIED", "DELETED"):
-        return Seen(LeaseAbsent() if kind == "DELETED" else view, view.resource_version)
-    return Bookmark(view.resource_version)
+    if kind not in ("ADDED", "MODIFIED", "DELETED"):
+        return Bookmark(view.resource_version)
+    if not view.uid or not view.resource_version:
+        return CallFailed(CallFailure.INVALID, f"an event of the watch bears no Lease: {line[:100]!r}")
+    if name not in (None, view.raw["metadata"].get("name")):
+        return Bookmark(view.resource_version)
+    return Seen(LeaseAbsent() if kind == "DELETED" else view, view.resource_version)
 
 
 def _error(status: dict[str, object]) -> Gone | CallFailed:

@@ -100,20 +100,32 @@ class VpcFabric:
                 self._later(self._forbid(address, before))
 
     async def _deliver(self, address: Address, name: str) -> None:
+        """While the port's link is down nobody gets it: ``replug`` makes up for that."""
+        from pyroute2.netlink.exceptions import NetlinkError
+
         index, mac = self._ports[name]
+        before, self._owner[address] = self._owner.get(address), name
         await self.space.ipr.neigh(
             "replace", family=family_of(address), ifindex=index, dst=str(address), lladdr=mac, state="permanent"
         )
         if (address, name) not in self._allowed:
             self._allowed.add((address, name))
             await self._source("add", address, name)
-        await self._route("replace", address, name)
-        self._owner[address] = name
+        try:
+            await self._route("replace", address, name)
+        except NetlinkError as error:
+            if error.code != 100:  # ENETDOWN
+                raise
+            if before is not None:
+                await self._unroute(address, before)
 
     async def _undeliver(self, address: Address, name: str) -> None:
+        self._owner.pop(address)
+        await self._unroute(address, name)
+
+    async def _unroute(self, address: Address, name: str) -> None:
         from pyroute2.netlink.exceptions import NetlinkError
 
-        self._owner.pop(address)
         try:
             await self._route("del", address, name)
         except NetlinkError as error:

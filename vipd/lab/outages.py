@@ -73,6 +73,26 @@ async def _late_write(stage: Stage) -> None:
     stage.require_no_take()
 
 
+async def _ec2_way_back(stage: Stage) -> None:
+    victim, heir = stage.active, stage.standby
+    # It called EC2 for this tenure: the connection is kept, and takes the next tenure's requests although it is cut.
+    await stage.hand_over("--wait", "10s")
+    await stage.until_owner(heir, within_s=10)
+    await stage.until_standby(victim, within_s=20)
+    await stage.lab.partition(stage.node(victim), "ec2", cut=True)
+    await stage.power_off(heir)
+    await stage.until_holder(victim, within_s=stage.duration_s + 5)
+    await stage.lab.power_on(stage.node(heir))
+    await stage.lab.start_vipd(stage.node(heir))
+    await stage.until_owner(heir, within_s=40)
+    stage.recast(heir)
+    stage.fault()
+    await stage.lab.partition(stage.node(victim), "ec2", cut=False)
+    # The kernel sends again what was not acknowledged: after 0.2 s, and then each time twice as long after.
+    await stage.pause(15.0)
+    stage.require_no_take()
+
+
 async def _conflict(stage: Stage) -> None:
     # An owner repeats its first announcement for three seconds: those are no answers.
     await stage.until_silent(stage.active, 1.6, within_s=8)
@@ -116,6 +136,12 @@ OUTAGES = (
         "EC2 applies a frozen node's call only after the standby has taken over; the gap counts from then",
         Promise("gap ≤ 3 s + the EC2 call, owner unchanged", gap_ms=3000.0, owner_changes=False),
         _late_write,
+    ),
+    Scenario(
+        "ec2-way-back",
+        "a node cut off from EC2 takes, gets no answer and hands over; the gap counts from when its way is back",
+        Promise("0 probes lost, owner unchanged: what it sent in vain never arrives", lost=0, owner_changes=False),
+        _ec2_way_back,
     ),
     Scenario(
         "conflict",

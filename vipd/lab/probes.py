@@ -99,6 +99,12 @@ class ProbeLog:
                 return probe.who
         return None
 
+    def forget(self, before: float) -> None:
+        """Drop the probes sent before this moment: a long run would keep half a thousand a second."""
+        kept = bisect_left(self._sent, before)
+        del self.probes[:kept], self._sent[:kept]
+        self.stalls = [stall for stall in self.stalls if stall[1] >= before]
+
     def last_sent_at(self) -> float:
         """Up to where the log is complete."""
         return self._sent[-1] if self._sent else 0.0

@@ -72,9 +72,12 @@ class Stage(Stagecraft):
 
     def stands_by(self, name: str) -> bool:
         """Whether the node's vipd has said that it is a standby and has its watch open."""
+        return self.role(name) == "standby" and self.node(name).alive and not self.lab.observer.bears(name)
+
+    def role(self, name: str) -> str:
+        """What the node's pod is labelled as: "active", "standby", "fault"; empty where it bears no label."""
         pod = self.lab.api.pod(NAMESPACE, self.node(name).pod)
-        labelled = pod is not None and pod["metadata"].get("labels", {}).get("vipd.io/role") == "standby"
-        return labelled and self.node(name).alive and not self.lab.observer.bears(name)
+        return "" if pod is None else str(pod["metadata"].get("labels", {}).get("vipd.io/role", ""))
 
     def lease_writes(self) -> list[LeaseWrite]:
         """The writes since the fault."""
@@ -87,10 +90,11 @@ class Stage(Stagecraft):
         deadline = self.now() + within_s
         while not true():
             if self.now() > deadline:
-                raise SceneFailed(f"not within {within_s:g} s: {what} ({self._picture()})")
+                raise SceneFailed(f"not within {within_s:g} s: {what} ({self.picture()})")
             await asyncio.sleep(POLL_S)
 
-    def _picture(self) -> str:
+    def picture(self) -> str:
+        """Where the VIPs are, in a sentence."""
         mapped = ", ".join(f"{vip} is mapped to {self.lab.mapped_to(vip)}" for vip in self.vips)
         bearers = [name for name in self.lab.nodes if self.lab.observer.bears(name)]
         return f"the Lease names {self.holder()}; {mapped}; borne by {bearers}; logs in {self.lab.folder}"
@@ -240,5 +244,7 @@ class Stage(Stagecraft):
             holders = [w for w in self.lab.api.lease_writes if w.at <= call.started_at]
             node = self.lab.nodes.get(call.caller)
             if node is not None and (not holders or holders[-1].holder != node.identity):
-                found.append(f"{call.caller} called {call.action} while the Lease named {holders[-1:]}")
+                names = {n.identity: n.name for n in self.lab.nodes.values()}
+                named = names.get(holders[-1].holder, "nobody") if holders else "nobody"
+                found.append(f"{call.caller} called {call.action} while the Lease named {named}")
         return found

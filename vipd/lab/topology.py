@@ -48,7 +48,6 @@ RIGHTS = {
     ("watch", "leases"),
     ("create", "leases"),
     ("update", "leases"),
-    ("get", "pods"),
     ("patch", "pods"),
     ("create", "events"),
 }

@@ -8,15 +8,12 @@ candidate does, from when a renewal was seen.
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from vipd.core.annotations import TENURE
 from vipd.core.model import LeaseView
-from vipd.kube.codec import parse_tenure
 from vipd.kube.roster import Member
 
 OURS = "vipd.io/"
@@ -140,12 +137,4 @@ def _told(view: LeaseView) -> tuple[str, tuple[str, ...]]:
     """The last holder and the VIPs.  A released Lease still bears what its last holder told."""
     if view.holder:
         return "", view.tenure.vips if view.tenure else ()
-    annotations = metadata_of(view).get("annotations")
-    text = annotations.get(TENURE) if isinstance(annotations, dict) else None
-    try:
-        said = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        said = None
-    holder = said.get("h") if isinstance(said, dict) else None
-    tenure = parse_tenure(text, holder, view.transitions) if isinstance(holder, str) else None
-    return (tenure.holder, tenure.vips) if tenure else ("", ())
+    return (view.former.holder, view.former.vips) if view.former else ("", ())

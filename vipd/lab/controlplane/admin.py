@@ -69,10 +69,18 @@ class Admin:
         role = {"apiGroup": RBAC, "kind": kind, "name": name}
         self.ensure(f"{collection}bindings", {**named, "subjects": [subject], "roleRef": role})
 
-    def account_token(self, namespace: str, account: str, *, lasts_s: int = 3600) -> str:
-        """A token of a ServiceAccount (TokenRequest API; no shorter than 600 s).  Raises VipdError."""
+    def account_token(self, namespace: str, account: str, *, secret: str = "", lasts_s: int = 3600) -> str:
+        """A token of a ServiceAccount (TokenRequest API; no shorter than 600 s).  Raises VipdError.
+
+        ``secret``: one is made of this name, and the token is worth nothing once it is deleted.
+        """
+        spec: dict[str, Any] = {"expirationSeconds": lasts_s}
+        if secret:
+            made = self.ensure(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": secret}})
+            uid = made["metadata"]["uid"]
+            spec["boundObjectRef"] = {"kind": "Secret", "apiVersion": "v1", "name": secret, "uid": uid}
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        code, answer = self.call("POST", path, {"spec": {"expirationSeconds": lasts_s}})
+        code, answer = self.call("POST", path, {"spec": spec})
         if code != 201:
             raise VipdError(f"kube-apiserver gives no token for {namespace}/{account}: HTTP {code}: {answer}")
         token: str = answer["status"]["token"]
