@@ -135,7 +135,10 @@ class Vipd:
 
 
 class Witness:
-    """Watches the Lease as any client may, and remembers each version; works on any Kubernetes API."""
+    """Watches the Lease as any member may, and remembers each version; works on any Kubernetes API.
+
+    It begins before the candidates do, where there is no Lease yet.
+    """
 
     def __init__(self, client: Any) -> None:
         """``client``: a ``kubernetes.aio`` ApiClient."""
@@ -158,14 +161,13 @@ class Witness:
         from kubernetes.aio import client
 
         leases = client.CoordinationV1Api(self._client)
-        self._version = (await leases.list_namespaced_lease(NAMESPACE)).metadata.resource_version
         while True:
             # A server ends a watch now and then; the next goes on where it ended.
             answer = await leases.list_namespaced_lease_without_preload_content(
                 NAMESPACE,
                 watch=True,
                 field_selector=f"metadata.name={LEASE}",
-                resource_version=self._version,
+                resource_version=self._version or None,
                 timeout_seconds=240,
             )
             async for line in answer.content:
