@@ -56,7 +56,7 @@ def must_probe(s: State, now: float) -> bool:
 
 
 def is_stranger(s: State) -> bool:
-    """Whether this member cannot know whom it would have met: it has just started, or was away; without a Lease, nobody."""
+    """Whether this member cannot know whom it would have met (just started, or away); without a Lease, nobody."""
     return not s.sharing.asked and not s.lease.absent
 
 
