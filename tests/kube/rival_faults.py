@@ -7,7 +7,8 @@ Each step does something to the holder, gives the other time to take, and puts r
 - "restarted": SIGKILL and started again at once: vipd goes on with its tenure, or has lost it; the rival is a new
   candidate, and the other may be faster;
 - "frozen": SIGSTOP for longer than the Lease lasts, then SIGCONT;
-- "frozen, told": SIGSTOP, SIGTERM, and SIGCONT when it has lost the Lease.
+- "frozen, told": SIGSTOP, SIGTERM, and SIGCONT when it has lost the Lease.  client-go then releases what it believes to
+  hold, without a look at whose it is: it clears vipd's tenure, and vipd has to take the Lease again.
 """
 
 from __future__ import annotations
