@@ -23,9 +23,11 @@ demo: setup
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-# A real kube-apiserver and etcd, for the tests that are skipped without them: built once, into a cache folder.
-envtest:
+# A real kube-apiserver, etcd, and a rival candidate of client-go, for the tests that are skipped without them: built
+# once, into a cache folder.
+envtest: setup
 	@tests/kube/envtest/provide
+	@$(BIN)/python tests/kube/rival_program.py
 
 # More seeds of the simulator than `make test` takes: make sim SEEDS=100000 FIRST=5000; a failing one is told in full.
 SEEDS ?= 100000
