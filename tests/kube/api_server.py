@@ -12,13 +12,14 @@ import aiohttp
 from rbac import rights
 
 from vipd.lab.kubeapi.server import KubeApi
+from vipd.lab.kubeapi.store import PODS
 
 if TYPE_CHECKING:
     from real_api import RealApi
 
 
-MEMBER = "vipd"
-"""The ServiceAccount of the members, in the namespace "default"."""
+MEMBER, OPERATOR = "vipd", "ops"
+"""The ServiceAccounts of the members and of an operator, in the namespace "default"."""
 
 
 class RunningApi(KubeApi):
@@ -39,6 +40,16 @@ class RunningApi(KubeApi):
         token = secrets.token_hex(8)
         self.add_user(f"system:serviceaccount:default:{MEMBER}", token, rights("Role"))
         return token
+
+    async def operator_token(self) -> str:
+        """A new token with an operator's rights."""
+        token = secrets.token_hex(8)
+        self.add_user(OPERATOR, token, rights("ClusterRole"))
+        return token
+
+    async def put_pod(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a Pod in the namespace "default"; the Pod."""
+        return self.store.create(PODS, "default", body)
 
     async def revoke(self, token: str) -> None:
         """The token is worth nothing any more, as one that has expired."""

@@ -21,7 +21,7 @@ from vipd.lab.controlplane.binaries import find
 from vipd.lab.controlplane.controlplane import ControlPlane
 
 USER = "system:serviceaccount:default:vipd"
-BOTH = {"test_api_leases", "test_api_watch", "test_client_lease", "test_election_live"}
+BOTH = {"test_api_leases", "test_api_watch", "test_client_lease", "test_election_live", "test_operating_both"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from api_server import MEMBER, write_kubeconfig
+from api_server import MEMBER, OPERATOR, write_kubeconfig
 from rbac import rules
 
 from vipd.lab.controlplane.controlplane import ControlPlane
@@ -58,11 +58,6 @@ class RealApi:
         """Trusts its certificate; for sessions of plain requests."""
         return aiohttp.TCPConnector(ssl=self.tls)
 
-    def put(self, resource: str, body: dict[str, Any], *, namespaced: bool = True) -> dict[str, Any]:
-        """Create a Pod or Node as an administrator."""
-        space = f"/namespaces/{NAMESPACE}" if namespaced else ""
-        return self.plane.admin.ensure(f"/api/v1{space}/{resource}", body)
-
     async def restart(self) -> None:
         """kube-apiserver ends (SIGKILL: its connections break) and starts again over the same etcd."""
         await asyncio.to_thread(self.plane.stop_api, kill=True)
@@ -84,6 +79,17 @@ class RealApi:
         self._secrets[token] = secret
         self._front.users[token] = MEMBER
         return token
+
+    async def operator_token(self) -> str:
+        """A new token of a ServiceAccount with an operator's rights, and no others."""
+        admin = self.plane.admin
+        await asyncio.to_thread(admin.grant, NAMESPACE, OPERATOR, [], everywhere=rules("ClusterRole"))
+        return await asyncio.to_thread(admin.account_token, NAMESPACE, OPERATOR)
+
+    async def put_pod(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a Pod in the namespace "default"; the Pod."""
+        whole = {"spec": {"containers": [{"name": "app", "image": "app"}]}, **body}
+        return await asyncio.to_thread(self.plane.admin.ensure, f"/api/v1/namespaces/{NAMESPACE}/pods", whole)
 
     async def revoke(self, token: str) -> None:
         """The token is worth nothing any more, as one that has expired; within 10 s, for which it is remembered."""

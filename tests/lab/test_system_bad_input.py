@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from system import ended, eventually, fetch, untouched
 
@@ -160,3 +162,14 @@ async def test_ec2_that_denies_the_call_is_told_in_status_and_not_hammered(tmp_p
         assert status == 503
         assert "UnauthorizedOperation" in why
         assert len([c for c in lab.ec2.log if c.outcome == "UnauthorizedOperation"]) == 1
+
+
+async def test_an_imds_that_is_silent_for_a_moment_is_waited_for(tmp_path):
+    async with Lab(Setting(nodes=("a",)), folder=tmp_path) as lab:
+        node = lab.nodes["a"]
+        node.imds.faults.silent = True
+        await lab.start_vipd(node)
+        await asyncio.sleep(2.5)
+        assert node.alive
+        node.imds.faults.silent = False
+        await eventually(lambda: lab.api.lease(NAMESPACE, "vip") is not None)

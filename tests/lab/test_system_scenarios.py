@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from vipd.errors import VipdError
+from vipd.lab.controlplane.binaries import find
 from vipd.lab.run import play, staged
 from vipd.lab.scenarios import SCENARIOS
 
@@ -17,10 +19,27 @@ SLACK_MS = 500.0
 """On top of promised gaps: a busy machine is no broken promise.  `vipd lab run` judges by the promise itself."""
 
 
+MAIN = ("sigterm", "node-loss", "handover")
+"""Those that are played with a real kube-apiserver, too."""
+
+
 @pytest.mark.parametrize("name", list(SCENARIOS))
 async def test_it_keeps_its_promise(name, tmp_path):
+    await keeps_its_promise(name, tmp_path, kube="embedded")
+
+
+@pytest.mark.parametrize("name", MAIN)
+async def test_it_keeps_its_promise_with_a_real_kube_apiserver(name, tmp_path):
+    try:
+        find()
+    except VipdError as error:
+        pytest.skip(str(error))
+    await keeps_its_promise(name, tmp_path, kube="real")
+
+
+async def keeps_its_promise(name, tmp_path, *, kube):
     scenario = SCENARIOS[name]
-    setting = replace(scenario.setting, outage_s=OUTAGES_S.get(name, scenario.setting.outage_s))
+    setting = replace(scenario.setting, outage_s=OUTAGES_S.get(name, scenario.setting.outage_s), kube=kube)
     promise = scenario.promise
     if promise.gap_ms is not None:
         scenario = replace(scenario, promise=replace(promise, gap_ms=promise.gap_ms + SLACK_MS))

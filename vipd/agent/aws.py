@@ -6,6 +6,7 @@ outside its subnet or reserved, no region, no credentials.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from vipd.core.model import Address, Eni, LinkState, Network, Vip
 from vipd.core.ports import MappingReader
 
 log = logging.getLogger("vipd.aws")
+
+IMDS_START_S = 5.0
+"""How long a start waits for IMDS where it alone can tell the ENI; beyond that the silence is told, and fatal."""
+
+IMDS_AGAIN_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ async def connect_aws(
     """
     imds = Imds()
     try:
+        if set(links) - set(eni_ids):
+            await _await_imds(imds)
         enis: dict[str, Eni] = {}
         for name, link in links.items():
             mine = [vip for vip in vips if vip.interface == name]
@@ -90,6 +98,13 @@ async def connect_aws(
         log.info("interface %s is %s in %s", name, eni.id, ", ".join(map(str, eni.subnet_cidrs)) or "an unknown subnet")
     fast_s, slow_s = pace
     return AwsSide(enis=enis, reader=reader, mover=mover, imds=imds, ask_fast_s=fast_s, ask_slow_s=slow_s)
+
+
+async def _await_imds(imds: Imds) -> None:
+    """Wait out an IMDS that is silent for a moment (a node that boots, a restart in the midst of an outage)."""
+    deadline = asyncio.get_running_loop().time() + IMDS_START_S
+    while not await imds.ping() and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(IMDS_AGAIN_S)
 
 
 async def _primaries(imds: Imds, eni: Eni) -> list[Address]:

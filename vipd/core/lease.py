@@ -11,7 +11,7 @@ from vipd.core.holder import hold
 from vipd.core.messages import LeaseRead, LeaseWatched, LeaseWrote
 from vipd.core.model import CallFailed, CallFailure, Conflict, LeaseAbsent, LeaseView, WriteOutcome, Written
 from vipd.core.reasons import Phase, Reason, WriteKind
-from vipd.core.sharing import meet, told_after_release
+from vipd.core.sharing import meet, missed_tenures, told_after_release
 from vipd.core.turn import Turn, is_mine
 from vipd.core.yielding import lose
 
@@ -98,6 +98,8 @@ def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> N
             return
         if lease.absent and lease.view is not None and view.uid == lease.view.uid:
             return
+    if missed_tenures(lease.view, view):
+        t.sharing(asked=False)
     if not lease.known:
         # Before anything is concluded from it: an earlier run's tenure is nobody else's.
         _adopt_earlier_run(t, view)

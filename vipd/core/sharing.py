@@ -56,8 +56,13 @@ def must_probe(s: State, now: float) -> bool:
 
 
 def is_stranger(s: State) -> bool:
-    """Whether this member has just started and cannot know whom it would have met; where there is no Lease, nobody."""
+    """Whether this member cannot know whom it would have met (just started, or away); without a Lease, nobody."""
     return not s.sharing.asked and not s.lease.absent
+
+
+def missed_tenures(before: LeaseView | None, view: LeaseView) -> bool:
+    """Whether somebody held the Lease between two readings: he may have been on my ENI, and answer there still."""
+    return before is not None and (view.uid != before.uid or view.transitions > before.transitions + 1)
 
 
 def back_on_link(t: Turn) -> None:
