@@ -113,9 +113,11 @@ def test_what_was_written_is_there_after_a_restart(control_plane: ControlPlane, 
     leases = f"{COORDINATION}/namespaces/{place}/leases"
     _, made = vipd.call("POST", leases, LEASE)
     control_plane.stop_api(kill=kill)
-    with pytest.raises(OSError, match="refused"):
-        vipd.call("GET", f"{leases}/vip")
-    control_plane.start_api()
+    try:
+        with pytest.raises(OSError, match="refused"):
+            vipd.call("GET", f"{leases}/vip")
+    finally:
+        control_plane.start_api()
     code, found = vipd.call("GET", f"{leases}/vip")
     assert (code, found["metadata"], found["spec"]) == (200, made["metadata"], made["spec"])
 
