@@ -6,6 +6,7 @@ The real one is skipped where ``make envtest`` has not provided it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,11 @@ async def client(either: RunningApi | RealApi, tmp_path: Path) -> AsyncIterator[
     await config.load_kube_config(str(either.kubeconfig(tmp_path / "config")), client_configuration=settings)
     async with client.ApiClient(settings) as connected:
         yield connected
+
+
+@pytest.fixture
+def place(control_plane: ControlPlane) -> str:
+    """A namespace that nobody had before."""
+    name = f"test-{secrets.token_hex(4)}"
+    control_plane.admin.namespace(name)
+    return name

@@ -488,7 +488,7 @@ def holds_for_ever() -> Patches:
 @_mutation("a member on the holder's own ENI says so, probes, and takes no offer of it")
 def shared_eni_ignored() -> Patches:
     return [
-        (sharing, "same_eni", lambda s, view: False),
+        (sharing, "on_my_eni", lambda s, other: False),
         (candidate, "same_eni", lambda s, view: False),
         (sharing, "must_probe", lambda s, now: False),
         (candidate, "must_probe", lambda s, now: False),

@@ -120,7 +120,7 @@ def _read_yaml(path: str, origin: str) -> dict[Any, Any]:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError(f"{origin}: cannot read {quoted(path)}: {why}; allowed: a readable YAML file") from error
     if len(data) > FILE_LIMIT:
-        raise ConfigError(f"{origin}: {quoted(path)} is too large; allowed: at most {FILE_LIMIT} bytes")
+        raise ConfigError(f"{origin}: {shown} is too large; allowed: at most {FILE_LIMIT} bytes")
     try:
         document = yaml.load(data.decode(), Loader=_loader(yaml))
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:

@@ -22,7 +22,12 @@ PROBE_LEAD_S = 0.6
 
 def same_eni(s: State, view: LeaseView) -> bool:
     """Whether the holder's VIPs go to an ENI of mine."""
-    return view.tenure is not None and bool(view.tenure.enis & s.config.enis)
+    return view.tenure is not None and on_my_eni(s, view.tenure)
+
+
+def on_my_eni(s: State, other: Tenure) -> bool:
+    """Whether that tenure's VIPs go, or went, to an ENI of mine, and it is no earlier run's of this member."""
+    return bool(other.enis & s.config.enis) and other.holder != s.config.identity
 
 
 def sharing_rules(t: Turn) -> None:
@@ -30,7 +35,7 @@ def sharing_rules(t: Turn) -> None:
     s = t.state
     view = s.lease.view
     last = (view.tenure or view.former) if view is not None and not s.lease.absent else None
-    if view is not None and last is not None and last.enis & s.config.enis and last.holder != s.config.identity:
+    if view is not None and last is not None and on_my_eni(s, last):
         key = (view.uid, view.transitions)
         told = s.sharing.marked == key or bool(view.shared_eni) or last.fence is Fence.LEASE
         if not told and s.lease.writing is None and t.now >= s.lease.annotate_due_at:
@@ -81,7 +86,7 @@ def told_after_release(t: Turn, view: LeaseView) -> bool:
 
 def meet(t: Turn, other: Tenure) -> None:
     """Another holder is, or was, on my ENI.  Whoever takes the Lease from it, its address may live on here, quietly."""
-    if other.enis & t.state.config.enis and other.fence is Fence.ENI:
+    if on_my_eni(t.state, other) and other.fence is Fence.ENI:
         t.sharing(met=True)
 
 

@@ -24,7 +24,8 @@ class Binaries:
 def find(environ: Mapping[str, str] = os.environ) -> Binaries:
     """The programs in KUBEBUILDER_ASSETS, else those that ``make envtest`` built.  Raises VipdError."""
     named = environ.get(VARIABLE)
-    folder = Path(named) if named else _cache(environ)
+    # They are started in another folder than the one that a relative path means.
+    folder = (Path(named) if named else _cache(environ)).absolute()
     found = Binaries(folder / "kube-apiserver", folder / "etcd")
     missing = [path.name for path in (found.kube_apiserver, found.etcd) if not os.access(path, os.X_OK)]
     if missing:

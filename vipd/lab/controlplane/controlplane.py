@@ -148,6 +148,8 @@ class ControlPlane:
             # (the one is of TEST-NET-1, RFC 5737).
             "--advertise-address=192.0.2.1",
             "--endpoint-reconciler-type=none",
+            # An orderly end closes watches; without this it waits a minute for the clients to do so.
+            "--shutdown-watch-termination-grace-period=1s",
             "--profiling=false",
         ]
 
