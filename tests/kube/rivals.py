@@ -25,9 +25,12 @@ from tenures import Life, Span, Write
 from vipd.lab.observer import Observer
 from vipd.lab.vpc import boottime
 
-NAMESPACE, LEASE, VIPD = "default", "vip", "vipd"
-INTERFACE, PEER = "rv0", "rv1"
-VIP = ip_address("10.77.0.5")
+# Lease, interfaces and VIP of this process alone: tests may run beside others in the same network namespace, where
+# each name is one thing only.
+PID = os.getpid()
+NAMESPACE, LEASE, VIPD = "default", f"vip-{PID}", "vipd"
+INTERFACE, PEER = f"rv{PID}", f"rw{PID}"
+VIP = ip_address("10.77.0.0") + PID % 65536
 DURATION_S = 3
 """client-go tells renewals apart by whole seconds: a Lease shared with it needs 2 s more than the renew interval."""
 INTERVAL_S = 1.0
