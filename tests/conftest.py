@@ -19,6 +19,7 @@ ALONE = ("lab", "link")
 """Tests of these folders run one after the other: they look at what real processes and packets do in time."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two at once (pytest-xdist): the tests of ALONE, the longest, from the beginning on, and beside them the rest."""
     for item in items:
