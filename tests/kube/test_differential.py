@@ -4,8 +4,8 @@ Differences that are kept, since vipd neither asks for these things nor reads th
 - managedFields are not kept, and there is no server-side apply, no protobuf, no DELETE of a collection;
 - a resource of an unknown group is refused with a Status, where a real one answers in plain text;
 - numbers of resourceVersions differ: a real one counts the changes of all objects of the cluster;
-- the words of a refusal of what cannot be read (400, or 422 for a patch that leaves no Lease) are those of Go's decoder,
-  and a real one quotes the object: vipd goes by status and reason;
+- the words of a refusal of what cannot be read (400, or 422 for a patch that leaves no Lease) are those of Go, and a
+  real one quotes the object: vipd goes by status and reason;
 - causes that a real one lists several times (it checks the metadata of an update again and again) are listed once;
 - the place in etcd that a refused precondition names differs in a dry run.
 """
