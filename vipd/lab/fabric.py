@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vipd.core.model import Address
+from vipd.lab.jobs import Jobs
 from vipd.lab.netns import Namespace, join
 
 _MAIN, _LOCAL = 254, 255
@@ -39,7 +40,7 @@ class VpcFabric:
         self._owner: dict[Address, str] = {}
         self._allowed: set[tuple[Address, str]] = set()
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.jobs = Jobs()
 
     async def start(self) -> VpcFabric:
         """Forward, answer for others, and drop what is mapped to nobody."""
@@ -97,7 +98,7 @@ class VpcFabric:
             if address.version == 6:
                 await self._proxies(address, name)
             if before is not None and before != name:
-                self._later(self._forbid(address, before))
+                self.jobs.start(f"have port {before} refuse {address}", self._forbid(address, before))
 
     async def _deliver(self, address: Address, name: str) -> None:
         """While the port's link is down nobody gets it: ``replug`` makes up for that."""
@@ -138,11 +139,6 @@ class VpcFabric:
             if self._owner.get(address) != name and (address, name) in self._allowed:
                 self._allowed.remove((address, name))
                 await self._source("del", address, name)
-
-    def _later(self, job: Any) -> None:
-        task = asyncio.get_running_loop().create_task(job)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _route(self, verb: str, address: Address, name: str) -> None:
         await self.space.ipr.route(
@@ -186,9 +182,7 @@ class VpcFabric:
 
     async def close(self) -> None:
         """Stop what is under way."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.jobs.close()
 
 
 class Bridge:

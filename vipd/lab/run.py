@@ -53,6 +53,7 @@ async def play(scenario: Scenario, stage: Stage, number: int) -> Timeline:
         failure = str(error)
     end = stage.now()
     await stage.pause(ANSWERS_IN_S)
+    stage.lab.require_well()
     result = _result(scenario, stage, number, begun_at=begun_at, end=end, failure=failure)
     return _timeline(scenario, stage, result, end)
 

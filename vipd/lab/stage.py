@@ -86,9 +86,10 @@ class Stage(Stagecraft):
     # ----------------------------------------------------------------------------------------- waits
 
     async def until(self, what: str, true: Callable[[], bool], *, within_s: float) -> None:
-        """Raises SceneFailed when it does not come about in time, or as soon as a vipd ended that should run."""
+        """Raises SceneFailed when it does not come about in time, VipdError where the lab itself has failed."""
         deadline = self.now() + within_s
         while not true():
+            self.lab.require_well()
             if self.now() > deadline:
                 raise SceneFailed(f"not within {within_s:g} s: {what} ({self.picture()})")
             await asyncio.sleep(POLL_S)

@@ -30,6 +30,7 @@ from vipd.lab.ec2 import Ec2
 from vipd.lab.fabric import Bridge, Management, VpcFabric
 from vipd.lab.health import Health
 from vipd.lab.imds import Imds
+from vipd.lab.jobs import Jobs
 from vipd.lab.netns import Namespace
 from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
@@ -69,7 +70,7 @@ class Lab:
         self._spaces: list[Namespace] = []
         self._spaces_by_eni: dict[str, str] = {}
         self._processes: list[Process] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.jobs = Jobs()
 
     async def __aenter__(self) -> Lab:
         try:
@@ -172,19 +173,20 @@ current-context: lab
         )
         return path
 
+    def require_well(self) -> None:
+        """Raises VipdError where the lab itself has failed: what it shows then is not vipd's doing."""
+        self.jobs.require_well()
+        if isinstance(self.fabric, VpcFabric):
+            self.fabric.jobs.require_well()
+
     # -------------------------------------------------------------------------------------- mapping
 
     def _remap(self, address: Address, eni: str | None) -> None:
-        self._later(self._deliver(address, eni))
+        self.jobs.start(f"deliver {address} to {self.node_of(eni)}", self._deliver(address, eni))
 
     async def _deliver(self, address: Address, eni: str | None) -> None:
         if isinstance(self.fabric, VpcFabric):
             await self.fabric.set_mapping(address, self._spaces_by_eni[eni] if eni else None)
-
-    def _later(self, job: Any) -> None:
-        task = asyncio.get_running_loop().create_task(job)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def mapped_to(self, address: Address) -> str | None:
         """The node whose ENI the VPC maps the address to."""
@@ -227,11 +229,12 @@ current-context: lab
             stdout=asyncio.subprocess.PIPE,
         )
         assert prober.stdout is not None
-        self._later(self._read_probes(prober.stdout))
+        self.jobs.start("read the probes", self._read_probes(prober.stdout))
 
     async def _read_probes(self, stream: asyncio.StreamReader) -> None:
         by_text = {log.target: log for log in self.probes.values()}
-        while line := await stream.readline():
+        # A line without its end is the last word of a prober that was killed.
+        while (line := await stream.readline()).endswith(b"\n"):
             target, _, rest = line.decode().partition(" ")
             if target == "stall":
                 for log in self.probes.values():
@@ -355,9 +358,7 @@ current-context: lab
             if process.returncode is None:
                 process.kill()
         await asyncio.gather(*(p.wait() for p in self._processes), return_exceptions=True)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.jobs.close()
         await self.observer.close()
         for node in self.nodes.values():
             if node.imds is not None:
