@@ -41,6 +41,7 @@ FOUND = {
     32503: "restarted in an outage, held an earlier run's address while a sibling served",
     44559: "a process killed on a machine that stood still",
     52170: "took what a sibling had just released and still answered for",
+    92748: "withdrew on the successor's word, though IMDS had shown its own late write since and then fell silent",
     63667: "two members of one ENI, one of them renamed and its link down meanwhile",
 }
 """Seeds of long runs that once broke a promise, and what was wrong.  A change of the simulator may make other

@@ -129,6 +129,8 @@ def on_mapping_seen(t: Turn, event: MappingSeen) -> None:
     """A reading of IMDS: count silence, then let the phase judge it."""
     s = t.state
     t.mapping(asking=False, seen=event.mapping, seen_at=t.now)
+    if any(event.mapping.get(a) is Mapped.MINE for a in s.config.addresses):
+        t.mapping(mine_at=t.now)
     silent = any(event.mapping.get(a, Mapped.UNKNOWN) is Mapped.UNKNOWN for a in s.config.addresses)
     if silent:
         since = s.mapping.silent_since if s.mapping.silent_since is not None else event.asked_at

@@ -158,6 +158,8 @@ class MappingSide:
     refused_at: float = NEVER
     seen: Mapping[Address, Mapped] = field(default_factory=dict)
     seen_at: float = NEVER
+    mine_at: float = NEVER
+    """When a reading last showed a VIP on my ENI."""
     asking: bool = False
     ask_due_at: float | None = None
     contrary: frozenset[Address] = frozenset()

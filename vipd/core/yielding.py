@@ -106,9 +106,11 @@ def successor_moved_by(s: State) -> float:
     m = s.mapping
     if s.successor_moved_at is None or m.silent_since is None or m.silent_count < timing.MAPPING_SILENT_FAILURES:
         return float("inf")
-    quiet_writer = s.successor_moved_at - m.last_write_at >= timing.QUIET_WRITER_S
+    quiet_writer = s.successor_moved_at - m.last_write_at >= timing.QUIET_WRITER_S and m.mine_at < s.successor_moved_at
     wait = timing.DRAIN_S if quiet_writer else timing.SUCCESSOR_MOVED_OLD_WRITER_S
-    return max(s.successor_moved_at + wait, m.silent_since + timing.MAPPING_SILENT_S)
+    # IMDS that showed it here later lagged, or a late write of mine had taken it back, which the successor repairs.
+    told_at = max(s.successor_moved_at, m.mine_at)
+    return max(told_at + wait, m.silent_since + timing.MAPPING_SILENT_S)
 
 
 def free_long_enough(s: State) -> float:
