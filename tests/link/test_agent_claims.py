@@ -129,20 +129,20 @@ async def test_a_link_that_was_down_is_listened_on_again_and_that_is_told_once(
     assert caplog.text.count("go unnoticed for now") == 1
 
 
-async def probed(shell: Shell) -> bool:
+async def probed(shell: Shell) -> m.Probed:
     shell.hands.probe_addresses()
     async with asyncio.timeout(5):
         while not isinstance(event := await shell.events.get(), m.Probed):
             assert isinstance(event, m.ClaimSeen)  # an answer to the question is a claim as well
-    return event.answered
+    return event
 
 
 async def test_one_vip_that_is_answered_for_is_enough(shell: Shell) -> None:
-    assert not await probed(shell)
+    assert await probed(shell) == m.Probed(answered=False)
     index = await shell.lan.neighbour.index("net1")
     await shell.lan.neighbour.ipr.link("set", index=index, address=MAC)
     await shell.lan.neighbour.ipr.addr("add", index=index, address=str(V6.address), prefixlen=128, flags=0x02)
-    assert await probed(shell)
+    assert await probed(shell) == m.Probed(answered=True)
 
 
 async def test_a_link_that_cannot_be_asked_may_have_a_bearer_and_is_told(
@@ -151,10 +151,10 @@ async def test_a_link_that_cannot_be_asked_may_have_a_bearer_and_is_told(
     link: Any = shell.hands.links["net1"]
     shell.hands.links["net1"] = replace(link, index=link.index + 40)
     with caplog.at_level(logging.WARNING, "vipd.hands"):
-        assert await probed(shell)
+        assert await probed(shell) == m.Probed(answered=False, asked=False)
     assert f"could not ask whether anybody bears {V4}" in caplog.text
     shell.hands.links["net1"] = None
-    assert not await probed(shell)
+    assert await probed(shell) == m.Probed(answered=False)
 
 
 async def test_the_answer_to_an_annotation_bears_what_it_was_for(shell: Shell) -> None:

@@ -440,6 +440,41 @@ def test_an_address_left_over_is_taken_off_when_a_sibling_on_its_eni_answers_and
     assert world.bears(other)
 
 
+def test_a_link_that_cannot_be_asked_takes_no_address_off_and_is_asked_again():
+    world = settled("a")
+    alone = world.members["a"]
+    alone.api = False
+    world.run(4)
+    assert alone.state.phase is Phase.HOLDING
+    world.tell(alone, m.LinkSeen(up=False))
+    alone.hears = False
+    world.tell(alone, m.LinkSeen(up=True))
+    assert undelivered(world, 3) == []
+    alone.hears = True
+    assert undelivered(world, 3) == []
+    world.join("c", eni="eni-a").address_until = world.now + 5  # as who took while nobody was heard
+    assert undelivered(world, 2) == []
+    assert world.bears(alone), "who was heard once is not asked for ever"
+
+
+def test_who_took_while_a_link_was_down_is_heard_once_the_link_can_be_asked():
+    world = settled("a")
+    first = world.members["a"]
+    first.api = False
+    world.run(4)
+    assert first.state.phase is Phase.HOLDING
+    world.tell(first, m.LinkSeen(up=False))
+    first.hears = False
+    other = world.join("c", eni="eni-a")
+    other.address_until = float("inf")
+    world.tell(first, m.LinkSeen(up=True))
+    world.run(2)
+    assert world.bears(first)
+    first.hears = True
+    world.run(2)
+    assert not world.bears(first)
+
+
 # ------------------------------------------------------------------------------- conflicts, cannot move
 
 

@@ -126,6 +126,7 @@ class Member:
     frozen: bool = False
     api: bool = True
     imds: bool = True
+    hears: bool = True
     ec2: AssignVerdict = AssignVerdict.OK
     exit_code: int | None = None
     address_until: float = float("-inf")
@@ -264,7 +265,12 @@ class World:
                 self._request(member, effect.timeout_s, lambda mm, sent: self._annotate(mm, effect, sent))
             case m.ProbeAddresses():
                 others = [o for o in self.members.values() if o is not member and o.eni == member.eni]
-                self.after(0.3, lambda: self.tell(member, m.Probed(any(self.bears(o) for o in others))))
+                self.after(
+                    0.3,
+                    lambda: self.tell(
+                        member, m.Probed(member.hears and any(map(self.bears, others)), asked=member.hears)
+                    ),
+                )
             case m.PutAddresses():
                 member.address_until = self.now + effect.valid_s
                 self.after(0.0005, lambda: self.tell(member, m.AddressesPut(frozenset({VIP}))))

@@ -245,6 +245,8 @@ def _next_wake(s: State, now: float) -> float | None:
         free_long_enough(s),
         successor_moved_by(s),
     ]
+    if s.sharing.unheard:
+        times.append(s.sharing.probe_due_at)
     if s.mapping.gone_at is not None:
         times.append(s.mapping.gone_at + timing.DRAIN_S)
     if s.phase is Phase.ACTIVE:

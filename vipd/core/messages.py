@@ -108,6 +108,8 @@ class Probed:
     """The answer to ProbeAddresses: whether anybody answered for one of the VIPs."""
 
     answered: bool
+    asked: bool = True
+    """Whether the link could be asked for all of them; where it could not, somebody may bear one unheard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,15 @@ def missed_tenures(before: LeaseView | None, view: LeaseView) -> bool:
 
 def back_on_link(t: Turn) -> None:
     """While the link was down nobody could hear that this member bears the address: whoever asked may have taken."""
-    t.sharing(asked=False)
-    if t.state.phase in (Phase.HOLDING, Phase.YIELDING) and t.state.config.fence is Fence.ENI and t.state.address.borne:
+    s = t.state
+    quiet_bearer = s.phase in (Phase.HOLDING, Phase.YIELDING) and s.config.fence is Fence.ENI and s.address.borne
+    t.sharing(asked=False, unheard=bool(quiet_bearer))
+
+
+def unheard_rules(t: Turn) -> None:
+    """Ask until an answer, or silence, was heard: a link that has just come up may be gone again in the midst of it."""
+    s = t.state
+    if s.sharing.unheard and s.link_up and s.address.borne:
         ask_link(t)
 
 
@@ -105,14 +112,19 @@ def probe_from(s: State) -> float:
 
 
 def on_probed(t: Turn, event: Probed) -> None:
-    """Nobody answered: for a moment the address is known to be unborne.  Somebody did: he is met."""
+    """Nobody answered: for a moment the address is known to be unborne.  Somebody did: he is met.
+
+    A link that could not be asked may have a bearer, so nothing is taken; nor is anything taken off for it.
+    """
     t.sharing(probing=False, asked=True, probe_due_at=t.now + timing.PROBE_AGAIN_S)
     s = t.state
     if event.answered:
-        t.sharing(met=True)
+        t.sharing(met=True, unheard=False)
         unseen = s.phase is not Phase.ACTIVE and (s.lease.away_since is not None or not s.lease.known)
         if unseen and s.address.borne and not s.address.removing:
             # Somebody on this ENI has taken, while this member was away from the API, and from the link or not running.
             t.withdraw(Reason.SAME_ENI_HOLDER)
+    elif event.asked:
+        t.sharing(clear_until=t.now + timing.CLEAR_FOR_S, unheard=False)
     else:
-        t.sharing(clear_until=t.now + timing.CLEAR_FOR_S)
+        t.sharing(met=True)

@@ -205,7 +205,9 @@ class SharingSide:
     met: bool = False
     """Somebody else with an address that was fenced by the mapping alone has been on my ENI."""
     asked: bool = False
-    """The link was asked since the start."""
+    """The link was asked since the start, since the link came up, and since a tenure of somebody was missed."""
+    unheard: bool = False
+    """The link came up under an address that is borne without the right to it: who asked meanwhile heard nobody."""
     clear_until: float = NEVER
     """Nobody answered for the VIPs; good for a moment only."""
 

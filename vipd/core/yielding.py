@@ -14,6 +14,7 @@ from vipd.core.holding import may_hold, may_stay, silent
 from vipd.core.messages import AddressesRemoved, Exit, MappingSeen
 from vipd.core.model import Fence, LeaseView, Mapped
 from vipd.core.reasons import Phase, Reason
+from vipd.core.sharing import unheard_rules
 from vipd.core.state import State
 from vipd.core.turn import Turn
 
@@ -84,6 +85,7 @@ def yielding_rules(t: Turn) -> None:
         return
     plumb_rules(t)
     ask_rules(t)
+    unheard_rules(t)
 
 
 def _why_no_longer(s: State) -> Reason:
