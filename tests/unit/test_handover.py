@@ -6,7 +6,7 @@ import pytest
 from world import VIP, World, pair, reasons, settled, undelivered
 
 from vipd.core import messages as m
-from vipd.core.annotations import OFFER, REQUEST, render_request
+from vipd.core.annotations import OFFER, REQUEST, SHARED, render_request, render_shared
 from vipd.core.model import OPERATOR_PRIORITY, AddressClaim, AssignVerdict, CallFailed, CallFailure, Fence, Request
 from vipd.core.reasons import Phase, WriteKind
 
@@ -473,6 +473,19 @@ def test_who_took_while_a_link_was_down_is_heard_once_the_link_can_be_asked():
     first.hears = True
     world.run(2)
     assert not world.bears(first)
+
+
+def test_a_holder_whose_lease_somebody_clears_while_it_is_marked_as_shared_takes_it_anew():
+    world = settled("a")
+    view = world.lease.view
+    notes = {**view.raw, SHARED: render_shared("a", view.transitions, "eni-a")}
+    cleared = replace(view, holder="", tenure=None, former=view.tenure, acquire_time=None)
+    world.lease.put(world.now, replace(cleared, shared_eni="eni-a", raw=notes))
+    world._watchers()
+    world.run(30)
+    assert world.active() == ["a"]
+    assert undelivered(world, 5) == []
+    assert world.lease.view.transitions == view.transitions + 1, "the right is void at once: it is another tenure"
 
 
 # ------------------------------------------------------------------------------- conflicts, cannot move

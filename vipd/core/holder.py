@@ -13,6 +13,7 @@ from vipd.core.holding import may_hold
 from vipd.core.messages import AddressesPut, AddressLost, Announce, ClaimSeen, PutAddresses
 from vipd.core.model import Fence, LeaseView
 from vipd.core.reasons import Phase, Reason, WriteKind
+from vipd.core.sharing import marked_here
 from vipd.core.turn import Turn, address_bounded
 
 
@@ -213,8 +214,7 @@ def sharing_rules(t: Turn) -> None:
     view = s.lease.view
     if s.config.fence is Fence.LEASE or view is None:
         return
-    told = frozenset(e for e in view.shared_eni.split(",") if e)
-    if not s.holder.shared and told & s.config.enis:
+    if not s.holder.shared and marked_here(s, view):
         t.holder(shared=True)
         t.address(put_due_at=t.now)
         t.lease(write_due_at=t.now)

@@ -85,10 +85,19 @@ def unheard_rules(t: Turn) -> None:
 
 
 def told_after_release(t: Turn, view: LeaseView) -> bool:
-    """Whether a candidate on my ENI waits for me to fall silent: I have released the Lease, and answer still."""
+    """Whether a candidate on my ENI waits for me to fall silent: I have released the Lease, and answer still.
+
+    A holder has released nothing: whoever cleared its Lease was not it.
+    """
     s = t.state
     mine = view.former is not None and view.former.incarnation == s.config.incarnation
-    return mine and bool(view.shared_eni) and bool(s.address.borne) and not s.address.removing
+    released = mine and s.phase is not Phase.ACTIVE
+    return released and marked_here(s, view) and bool(s.address.borne) and not s.address.removing
+
+
+def marked_here(s: State, view: LeaseView) -> bool:
+    """Whether the Lease bears the word of a candidate that it is on an ENI of mine."""
+    return bool(s.config.enis.intersection(view.shared_eni.split(",")))
 
 
 def meet(t: Turn, other: Tenure) -> None:
