@@ -128,6 +128,8 @@ SHAPES = [
     "</item></networkInterfaceSet></a>",
     "<a><requestId>0</requestId><networkInterfaceSet><item><attachment><attachTime>soon</attachTime></attachment>"
     "</item></networkInterfaceSet></a>",
+    "<a><requestId>0</requestId><networkInterfaceSet><item><attachment><attachTime>99999999999-01-01</attachTime>"
+    "</attachment></item></networkInterfaceSet></a>",
     '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><x>&b;&b;</x>',
 ]
 bodies = (

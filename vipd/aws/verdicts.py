@@ -141,9 +141,9 @@ CREDENTIAL_ERRORS = (
 )
 SETTING_ERRORS = ("NoRegionError", "InvalidRegionError", "ParamValidationError", "UnknownEndpointError")
 
-BARE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What botocore raises for XML of another shape than EC2's: an error without a code, a number that is none, a thousand
-nested elements."""
+BARE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
+"""What botocore raises for XML of another shape than EC2's: an error without a code, a number that is none, a time in
+the year 99999999999, a thousand nested elements (RecursionError)."""
 
 NO_CREDENTIALS_ADVICE = (
     "no AWS credentials found; looked at the environment (AWS_ACCESS_KEY_ID), the shared files, web identity (IRSA: "
