@@ -50,11 +50,24 @@ def _texts_of(view: LeaseView) -> list[str]:
     found = [view.shared_eni]
     if view.tenure:
         found += [view.tenure.incarnation, view.tenure.eni, view.tenure.why, *view.tenure.vips]
+    if view.former:
+        found += [view.former.holder, view.former.incarnation, view.former.eni, view.former.why, *view.former.vips]
     if view.offer:
         found += [view.offer.id, view.offer.to, view.offer.why]
     if view.request:
         found += [view.request.id, view.request.by, view.request.to]
     return found
+
+
+@pytest.mark.parametrize("key", ["h", "inc", "why"])
+def test_a_released_lease_tells_of_nobody_whose_name_is_no_text(key: str) -> None:
+    told = {"h": "a", "n": 3, "inc": "x", "eni": "", "fence": "eni", "prio": 1, "interval": 1, "moved": True}
+    raw = {
+        "metadata": {"annotations": {TENURE: json.dumps({**told, key: "a\ud800"})}},
+        "spec": {"leaseTransitions": 3},
+    }
+    for text in _texts_of(lease_view(raw)):
+        text.encode()
 
 
 @pytest.mark.parametrize("version", ["²", "9" * 5000, "٣", "", "1 2", "1\n"])

@@ -106,8 +106,7 @@ def lease_view(raw: object) -> LeaseView:
 def parse_former(text: object, transitions: int) -> Tenure | None:
     """The tenure that a Lease without a holder still bears: that of who released it, with these transitions."""
     said = _object(text)
-    holder = said.get("h") if said is not None else None
-    return parse_tenure(text, holder, transitions) if isinstance(holder, str) and holder else None
+    return parse_tenure(text, _text(said.get("h")), transitions) if said is not None else None
 
 
 def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
@@ -115,8 +114,8 @@ def parse_tenure(text: object, holder: str, transitions: int) -> Tenure | None:
     said = _said(text, holder, transitions)
     if said is None:
         return None
-    incarnation, eni, interval = said.get("inc"), said.get("eni"), said.get("interval")
-    if not isinstance(incarnation, str) or not 0 < len(incarnation) <= _MAX_INCARNATION_CHARS:
+    incarnation, eni, interval = _text(said.get("inc")), said.get("eni"), said.get("interval")
+    if not 0 < len(incarnation) <= _MAX_INCARNATION_CHARS:
         return None
     if not isinstance(eni, str) or not _ENI_LIST.fullmatch(eni):
         return None
