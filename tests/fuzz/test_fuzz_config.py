@@ -210,10 +210,12 @@ def test_what_broke_the_reader_once_is_one_line_that_names_the_file(content: byt
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
+    before = len(os.listdir("/proc/self/fd"))
     for path in (pipe, tmp_path, Path("/dev/zero"), Path("/nonexistent"), Path("/proc/self/mem")):
         error = _load([*BASE, f"--config={path}"], {})
         assert isinstance(error, ConfigError)
         assert "allowed: " in str(error)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_name_with_a_line_end_does_not_break_the_one_line(tmp_path: Path) -> None:
