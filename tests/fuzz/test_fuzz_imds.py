@@ -218,6 +218,7 @@ async def test_an_ipv6_address_is_gone_only_from_an_eni_that_imds_knows() -> Non
     none = {f"{AT}ipv6s": Answer(404, b"")}
     for lies, verdict in (
         (none, Mapped.GONE),
+        ({**none, f"{AT}interface-id": Answer(200, ENI.id.encode() + b"\n")}, Mapped.GONE),
         ({**none, f"{AT}interface-id": Answer(404, b"")}, Mapped.UNKNOWN),
         ({**none, f"{AT}interface-id": Answer(200, b"eni-0000000000000000b")}, Mapped.UNKNOWN),
     ):

@@ -133,7 +133,8 @@ class Imds:
 
     async def knows(self, eni: Eni, *, timeout_s: float | None = None) -> bool:
         """Whether IMDS says that this MAC is this ENI: then what it lists of it is complete.  Raises ImdsError."""
-        return await self.get(f"{MACS}/{eni.mac}/interface-id", timeout_s=timeout_s) == eni.id
+        told = await self.get(f"{MACS}/{eni.mac}/interface-id", timeout_s=timeout_s)
+        return told is not None and told.strip() == eni.id
 
     async def close(self) -> None:
         """Give back the connections."""
