@@ -507,3 +507,14 @@ def test_every_lease_that_was_written_keeps_foreign_annotations(kind):
     world.run(1.0 if kind is WriteKind.OFFER else 4.0)
     assert (OFFER in world.lease.view.raw) is (kind is WriteKind.OFFER)
     assert world.lease.view.raw["other.io/note"] == "kept"
+
+
+def test_a_holder_through_an_outage_whose_link_cannot_be_asked_keeps_its_address():
+    world = settled("a")
+    alone = world.members["a"]
+    alone.api = False
+    world.run(8)
+    assert alone.state.phase is Phase.HOLDING
+    world.tell(alone, m.Probed(answered=True, asked=False))
+    assert undelivered(world, 5) == []
+    assert alone.state.phase is Phase.HOLDING

@@ -223,10 +223,10 @@ class Hands:
 
     async def _probe_addresses(self) -> None:
         answers = await asyncio.gather(*(self._anybody(vip) for vip in self.vips))
-        self._post(Probed(answered=any(answers)))
+        self._post(Probed(answered=any(answer is not False for answer in answers), asked=None not in answers))
 
-    async def _anybody(self, vip: Vip) -> bool:
-        """Whether anybody answers for the VIP; where the link cannot be asked, somebody may."""
+    async def _anybody(self, vip: Vip) -> bool | None:
+        """Whether anybody answers for the VIP; None where the link cannot be asked."""
         link = self.links.get(vip.interface)
         if self.claims is None or link is None:
             return False
@@ -234,7 +234,7 @@ class Hands:
             return await self.claims.anybody(vip, link)
         except AnnounceError as error:
             log.warning("could not ask whether anybody bears %s: %s", vip, error)
-            return True
+            return None
 
     # ------------------------------------------------------------------------------------------ ENI
 

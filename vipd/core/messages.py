@@ -108,6 +108,8 @@ class Probed:
     """The answer to ProbeAddresses: whether anybody answered for one of the VIPs."""
 
     answered: bool
+    asked: bool = True
+    """False: the link could not be asked.  Then somebody may be there (``answered``), but nobody was heard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def on_probed(t: Turn, event: Probed) -> None:
     if event.answered:
         t.sharing(met=True)
         unseen = s.phase is not Phase.ACTIVE and (s.lease.away_since is not None or not s.lease.known)
-        if unseen and s.address.borne and not s.address.removing:
+        if event.asked and unseen and s.address.borne and not s.address.removing:
             # Somebody on this ENI has taken, while this member was away from the API, and from the link or not running.
             t.withdraw(Reason.SAME_ENI_HOLDER)
     else:
