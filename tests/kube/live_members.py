@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -123,17 +123,23 @@ class Store(KubeLeases):
         """Writes of which nobody knows whether they were applied."""
 
     async def create(self, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
-        return self._note(await super().create(draft, timeout_s=timeout_s))
+        return await self._noted(super().create(draft, timeout_s=timeout_s))
 
     async def replace(self, base: LeaseView, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
-        return self._note(await super().replace(base, draft, timeout_s=timeout_s))
+        return await self._noted(super().replace(base, draft, timeout_s=timeout_s))
 
     async def annotate(
         self, base: LeaseView, annotations: Mapping[str, str | None], *, timeout_s: float
     ) -> WriteOutcome:
-        return self._note(await super().annotate(base, annotations, timeout_s=timeout_s))
+        return await self._noted(super().annotate(base, annotations, timeout_s=timeout_s))
 
-    def _note(self, outcome: WriteOutcome) -> WriteOutcome:
+    async def _noted(self, write: Awaitable[WriteOutcome]) -> WriteOutcome:
+        try:
+            outcome = await write
+        except asyncio.CancelledError:
+            # Its member dies: whether it was applied, nobody will know.
+            self.unknown += 1
+            raise
         if isinstance(outcome, Written):
             self.written.append(outcome.view)
         elif isinstance(outcome, CallFailed):

@@ -194,7 +194,6 @@ class SimCalls:
         self._gate = gate
         self._key = ec2.process.agent.state.holder.key
         self.under_way = ""
-        ec2.process.world.invariants.moving(ec2.process)
 
     def assign_ipv4(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
         refusal = self._call("AssignIpv4", lambda: self._ec2.vpc.assign4(eni, addresses), eni)

@@ -7,10 +7,11 @@ broken rule long before chance turns it into harm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vipd.core.annotations import OFFER, TENURE
-from vipd.core.model import Fence, LeaseDraft, LeaseView, Vip
+from vipd.core.model import Address, Fence, LeaseDraft, LeaseView, Vip
 from vipd.core.reasons import Reason
 from vipd.core.timing import margin_s
 from vipd.kube import codec
@@ -98,8 +99,13 @@ class Invariants:
             # The uid alone may differ: the holder recreated a deleted Lease, and its tenure goes on.
             world.violate("an EC2 call of an old tenure is sent", f"{process.incarnation}: {operation}, {key}")
 
-    def moving(self, process: Process) -> None:
-        """An attempt to move an address begins: it is fresh knowledge that it acts on."""
+    def moving(self, process: Process, addresses: Sequence[Address]) -> None:
+        """An attempt to move addresses begins: it is fresh knowledge that it acts on.
+
+        Others, not stolen, may still be on their way here: they wait for nothing.
+        """
+        if not process.stolen.intersection(addresses):
+            return
         stolen_at, process.stolen_at = process.stolen_at, None
         if stolen_at is not None and process.written_sent_at <= stolen_at:
             self._world.violate("repaired without a fresh renewal", process.incarnation)

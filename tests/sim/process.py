@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vipd.agent.agent import Agent
 from vipd.agent.hands import Hands
 from vipd.core.messages import (
+    AssignEni,
     Changed,
     Effect,
     Note,
@@ -98,10 +99,13 @@ class SimAgent(Agent):
     """The production agent; it remembers why it takes an address off."""
 
     removing_for: Reason | None = None
+    before_assign: Callable[[Sequence[Address]], None]
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, RemoveAddresses):
             self.removing_for = effect.reason
+        elif isinstance(effect, AssignEni):
+            self.before_assign(effect.addresses)
         super()._carry_out(effect)
 
 
@@ -240,6 +244,8 @@ class Process:
         """Likewise its last read."""
         self.stolen_at: float | None = None
         """Since when it knows that the mapping was taken from it and has not acted."""
+        self.stolen: frozenset[Address] = frozenset()
+        """Which addresses were."""
         self.thawed_at: float | None = None
         """When it last went on after a freeze that it cannot overlook."""
         self.told_to_stop = False
@@ -275,6 +281,7 @@ class Process:
 
     def begin(self) -> None:
         checks = self.world.invariants
+        self.agent.before_assign = lambda addresses: checks.moving(self, addresses)
         self.kernel.before_put = lambda vip, valid_s: checks.putting(self, vip, valid_s)
         self.kernel.before_remove = lambda vip: checks.removing(self, vip)
         self.leases.sending = self._writing
@@ -327,6 +334,8 @@ class Process:
     def noted(self, state: State, note: Note) -> None:
         if note.reason is Reason.MAPPING_STOLEN:
             self.stolen_at = self.clock.now()
+            told = note.detail.rpartition(": ")[2].split(", ")
+            self.stolen = frozenset(address for address in self.config.addresses if str(address) in told)
         if self.world.telling:
             self.world.say(self.member.name, f"note {note.reason}: {note.detail}")
 
