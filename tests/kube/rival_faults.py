@@ -104,7 +104,7 @@ class Campaign:
         """The Lease's holder runs and has what it holds: the VIP, or its word."""
         contest, rival = self._contest, self._contest.rival
         if contest.witness.holder == VIPD:
-            return contest.vipd.runs and contest.bears()
+            return contest.vipd.ready and contest.bears()
         return rival is not None and rival.leads and contest.witness.holder == rival.life.identity
 
     async def _settled(self) -> None:

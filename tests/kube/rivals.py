@@ -102,8 +102,10 @@ class Vipd:
         self.log = log
         self._kubeconfig = kubeconfig
         self.process: asyncio.subprocess.Process | None = None
+        self._began = 0
 
     async def start(self) -> None:
+        self._began = self.log.stat().st_size if self.log.exists() else 0
         command = ["sidecar", "--lease", LEASE, "--namespace", NAMESPACE, "--identity", VIPD]
         command += ["--vip", f"{VIP}%{INTERFACE}", "--eni", "none", "--listen", "off", "--log-format", "json"]
         command += ["--lease-duration", f"{DURATION_S}s", "--renew-interval", f"{INTERVAL_S:g}s"]
@@ -117,6 +119,11 @@ class Vipd:
     @property
     def runs(self) -> bool:
         return self.process is not None and self.process.returncode is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether this run takes part: a SIGTERM while it starts up ends it as any program."""
+        return self.runs and b"ready to take part" in self.log.read_bytes()[self._began :]
 
     def said(self, message: str) -> int:
         """How many lines of its log have this message."""
