@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from live_members import VIP, Group, Member, Witness, group_at
 
+from vipd.core.model import CallFailure
+
 Watched = tuple[Group, Witness]
 
 
@@ -148,11 +150,16 @@ async def test_a_token_is_replaced_before_and_after_it_is_worth_nothing(
     await asyncio.sleep(1.2)
     await either.revoke(first)
     await asyncio.sleep(1.2)
-    assert not owner.store.failures
+    assert not _refused(owner)
     await either.revoke(second)
-    await group.until("its token is refused", lambda: owner.store.unknown > 0, within_s=15)
+    await group.until("its token is refused", lambda: _refused(owner), within_s=15)
     token_file.write_text(await either.member_token())
     count = len(witness.seen)
     await group.until("it renews again", lambda: len(witness.seen) > count + 1, within_s=5)
     assert owner.loud
     assert len(witness.tenures) == 1
+
+
+def _refused(member: Member) -> bool:
+    """Whether a write was refused for its token; on a busy machine others may time out."""
+    return any(failed.failure is CallFailure.UNAUTHORIZED for failed in member.store.failures)
