@@ -255,7 +255,7 @@ class Agent:
             if any(vip.interface == event.name for vip in hands.vips):
                 hands.link_changed(event.name, event.link)
                 self._events.put_nowait(self._link_seen())
-        else:
+        elif isinstance(event, MonitorResync):
             await self._look_at_links()
             self._events.put_nowait(self._link_seen())
             there = {(b.vip.address, b.vip.interface) for b in await hands.kernel.borne()}

@@ -17,6 +17,7 @@ from vipd.core.turn import Turn
 _PATIENCE: dict[AssignVerdict, tuple[Reason, float, float]] = {
     # verdict: (reason, first pause, longest pause), in seconds
     AssignVerdict.RETRY: (Reason.ENI_RETRY, 0.2, 3.0),
+    AssignVerdict.THROTTLED: (Reason.ENI_RETRY, 0.2, 3.0),
     AssignVerdict.RIGHT_OVER: (Reason.ENI_RETRY, 0.2, 3.0),
     AssignVerdict.NO_ROOM: (Reason.ENI_FULL, 5.0, 60.0),
     AssignVerdict.NOT_ALLOWED: (Reason.ENI_NOT_ALLOWED, 5.0, 60.0),

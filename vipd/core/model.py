@@ -240,7 +240,9 @@ class AssignVerdict(enum.StrEnum):
 
     OK = "ok"
     RETRY = "retry"
-    """Throttling, 5xx, timeouts, lost answers: try again while the right lasts."""
+    """5xx, timeouts, lost answers: try again while the right lasts."""
+    THROTTLED = "throttled"
+    """Too many calls of this account: try again, with pauses that leave the others a chance."""
     NO_ROOM = "no-room"
     """The ENI (or the subnet) is full: wait for room."""
     NEVER = "never"
@@ -278,3 +280,22 @@ class BorneAddress:
     vip: Vip
     valid_s: int | None
     """Remaining kernel lifetime in seconds; None: for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress:
+    """An address of this network namespace, whoever added it."""
+
+    address: Address
+    prefixlen: int
+    interface: str
+    proto: int = 0
+    """IFA_PROTO: who added it; vipd's own bear ``vipd.link.kernel.VIPD_PROTO``."""
+    usable: bool = True
+    """Not tentative and not a found duplicate: duplicate address detection is over (IPv6), so it can send."""
+    duplicate: bool = False
+    """Duplicate address detection found another bearer on the link (IFA_F_DADFAILED): it will never be usable."""
+    temporary: bool = False
+    """A privacy address (RFC 8981), which the kernel makes and ends by itself."""
+    universe: bool = True
+    """Of global scope (rtnetlink(7)): not of link or host scope."""

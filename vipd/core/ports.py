@@ -23,6 +23,7 @@ from vipd.core.model import (
     LeaseDraft,
     LeaseView,
     LinkState,
+    LocalAddress,
     Mapped,
     ReadOutcome,
     Vip,
@@ -77,6 +78,13 @@ class AddressGone:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressCame:
+    """An address is on an interface: it was added, or something of it changed (its lifetime, its end of DAD)."""
+
+    local: LocalAddress
+
+
+@dataclass(frozen=True, slots=True)
 class LinkChanged:
     """An interface changed its state; ``link`` is None when it is gone."""
 
@@ -89,7 +97,7 @@ class MonitorResync:
     """Events were lost (ENOBUFS) or the monitor started anew: look at the kernel again."""
 
 
-LinkEvent = AddressGone | LinkChanged | MonitorResync
+LinkEvent = AddressCame | AddressGone | LinkChanged | MonitorResync
 
 
 class Kernel(Protocol):
