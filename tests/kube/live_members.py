@@ -346,7 +346,7 @@ async def group_at(
 
 
 async def _caught_up(witness: Witness, version: int) -> None:
-    """Until the witness has seen this version too: an answer may come before the watch's event.  Else ``judge`` tells."""
+    """Until it has seen this version too, for an answer may come before the watch's event.  Else ``judge`` tells."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
             while witness.newest < version:
