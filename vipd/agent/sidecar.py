@@ -1,5 +1,7 @@
 """``vipd sidecar``: checks everything it depends on, then takes part in the election of its VIPs until told to stop.
 
+Beside that it follows the pod's own addresses (``vipd.agent.follow_side``); without VIPs it does nothing else.
+
 Order matters: nothing is touched (no address, no Lease, no EC2 write) before configuration, interfaces, ENI,
 credentials and permissions have been looked at, and each failure is one sentence that says what to do.
 """
@@ -13,11 +15,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vipd.agent.agent import Agent
 from vipd.agent.aws import AwsSide, connect_aws
 from vipd.agent.clock import SystemClock
+from vipd.agent.follow_side import FollowSide, follow_only, following_lock
 from vipd.agent.hands import Hands
 from vipd.agent.witness import Teller
 from vipd.announce.claims import PacketClaims
@@ -70,6 +73,8 @@ async def _run(settings: SidecarSettings, argv: Sequence[str], environ: Mapping[
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
+        if not settings.vips:
+            return await follow_only(settings, environ, stopping)
         prepared = asyncio.create_task(_prepare(settings, environ, stack))
         told = asyncio.create_task(stopping.wait())
         await asyncio.wait({prepared, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -96,8 +101,10 @@ class Sidecar:
         teller: Teller,
         metrics: Metrics,
         aws: AwsSide | None,
+        following: FollowSide | None,
     ) -> None:
         self._settings = settings
+        self._following = following
         self._aws = aws
         self._agent = agent
         self._hands = hands
@@ -118,14 +125,14 @@ class Sidecar:
             server = ObserveServer(
                 self._settings.listen,
                 health=lambda: (True, "the loop turns"),
-                ready=lambda: ready(self._agent.state, self._hands.clock.now()),
+                ready=self._ready,
                 status=self._status,
                 metrics=self._metrics.render,
             )
             await server.start()
         keeping = asyncio.create_task(_keep_credentials(self._aws)) if self._aws else None
         try:
-            return await self._agent.run()
+            return await self._run()
         finally:
             if keeping is not None:
                 keeping.cancel()
@@ -133,15 +140,40 @@ class Sidecar:
             if server is not None:
                 await server.stop()
 
+    async def _run(self) -> int:
+        """The election, and following beside it; either one's failure ends both."""
+        election = asyncio.create_task(self._agent.run())
+        jobs: set[asyncio.Task[Any]] = {election}
+        if self._following is not None:
+            jobs.add(asyncio.create_task(self._following.run()))
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+            return await election
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _ready(self) -> tuple[bool, str]:
+        well, sentence = ready(self._agent.state, self._hands.clock.now())
+        if not well or self._following is None:
+            return well, sentence
+        followed, why = self._following.ready()
+        return followed, f"{sentence}; {why}"
+
     def _status(self) -> dict[str, object]:
         settings = self._settings
-        return status_document(
+        document = status_document(
             self._agent.state,
             settings.vips,
             namespace=settings.namespace,
             name=settings.lease,
             now=self._hands.clock.now(),
         )
+        document["following"] = self._following.rows() if self._following else None
+        return document
 
     def _log_state(self) -> None:
         log.info("state on request", extra=fields(status=self._status()))
@@ -244,7 +276,14 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
         ),
     )
     agent = Agent(config, hands, teller, monitor=_monitor(settings))
-    return Sidecar(settings, agent=agent, hands=hands, teller=teller, metrics=metrics, aws=aws)
+    following = None
+    if settings.follow:
+        followed = following_lock()
+        followed.acquire()
+        stack.callback(followed.close)
+        following = FollowSide(settings, environ, kernel=kernel, registry=metrics.registry, shared=aws, client=client)
+        stack.push_async_callback(following.close)
+    return Sidecar(settings, agent=agent, hands=hands, teller=teller, metrics=metrics, aws=aws, following=following)
 
 
 def _monitor(settings: SidecarSettings) -> HealthMonitor | None:

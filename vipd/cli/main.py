@@ -17,7 +17,8 @@ from vipd.config.option import did_you_mean, quoted
 from vipd.errors import ConfigError, VipdError
 
 COMMANDS = {
-    "sidecar": "elect the owner of floating IPs in a pod, bear them, announce them, map them to this node's ENI",
+    "init": "in a pod's initContainer: map the pod's addresses to their ENIs, confirm it, and end",
+    "sidecar": "follow a pod's addresses; elect the owner of floating IPs, bear, announce and map them",
     "status": "who holds the Leases, since when, until when, and what is going on",
     "handover": "ask the holder of a Lease to hand it over, and see it done",
     "lab": "a small VPC on this machine, in network namespaces: demo, scenarios, measurements",

@@ -16,7 +16,8 @@ EPILOG = """\
 Every flag has a variable (named in brackets) and a key in the --config file, named as the flag without '--'.
 Flag beats variable beats file. An empty variable says nothing.
 
-  vipd sidecar --vip 10.0.1.100 --lease web-vip
+  vipd sidecar                                    (follows the pod's own addresses, needs no Kubernetes API)
+  vipd sidecar --vip 10.0.1.100 --lease web-vip   (elects the owner of a VIP, too)
   vipd sidecar --vip 10.0.1.100/24%net1 --vip fd00:10:0:1::100 --lease web-vip --lease-duration 3s --priority 150
 
 SIGTERM hands over and ends; SIGHUP reads the configuration again; SIGUSR1 logs the whole state.
@@ -25,7 +26,7 @@ SIGTERM hands over and ends; SIGHUP reads the configuration again; SIGUSR1 logs 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the table."""
-    parser.usage = "%(prog)s --vip ADDR[/PREFIX][%%IF] --lease NAME [flag ...]"
+    parser.usage = "%(prog)s [--vip ADDR[/PREFIX][%%IF] ... --lease NAME] [flag ...]"
     parser.epilog = EPILOG
     add_options(parser, (*table.SIDECAR_OPTIONS, table.CONFIG))
 

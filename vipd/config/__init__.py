@@ -4,13 +4,14 @@ One table (``vipd.config.table``) describes every option; flags, variables, file
 from it.  Nothing here touches a network or an interface.
 """
 
-from vipd.config.model import EniMode, FenceChoice, LogFormat, LogLevel, PodInfo, SidecarSettings
-from vipd.config.settings import Reloaded, from_flags, load_sidecar, reload
+from vipd.config.model import EniMode, FenceChoice, InitSettings, LogFormat, LogLevel, PodInfo, SidecarSettings
+from vipd.config.settings import Reloaded, from_flags, load_init, load_sidecar, reload
 from vipd.config.values import Listen
 
 __all__ = [
     "EniMode",
     "FenceChoice",
+    "InitSettings",
     "Listen",
     "LogFormat",
     "LogLevel",
@@ -18,6 +19,7 @@ __all__ = [
     "Reloaded",
     "SidecarSettings",
     "from_flags",
+    "load_init",
     "load_sidecar",
     "reload",
 ]

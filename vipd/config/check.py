@@ -29,6 +29,10 @@ def longest_interval_s(duration_s: int) -> float:
 
 def check(settings: SidecarSettings, origin: Origin) -> None:
     """Raises ConfigError that names the option to change."""
+    _check_follow(settings, origin)
+    if not settings.vips:
+        _check_no_vips(settings, origin)
+        return
     _check_vips(settings.vips, origin)
     if not settings.lease:
         raise ConfigError("--lease: not given; allowed: the name of the Lease that elects the VIPs' owner")
@@ -39,9 +43,27 @@ def check(settings: SidecarSettings, origin: Origin) -> None:
     _check_checks(settings.checks, origin)
 
 
+def _check_follow(settings: SidecarSettings, origin: Origin) -> None:
+    if settings.follow and settings.eni_mode is EniMode.NONE:
+        raise ConfigError(
+            f"{origin('follow')}: 'true' needs ENIs to map addresses to, but {origin('eni')} says none; "
+            "allowed: --no-follow there"
+        )
+    if settings.release and not settings.follow:
+        raise ConfigError(f"{origin('release')}: 'true' does nothing without following; allowed: with --follow")
+
+
+def _check_no_vips(settings: SidecarSettings, origin: Origin) -> None:
+    vip = "at least one ADDR[/PREFIX][%IF], as flag, variable or file key"
+    if settings.lease:
+        raise ConfigError(f"{origin('lease')}: {settings.lease} elects nobody, --vip: not given; allowed: {vip}")
+    if settings.checks:
+        raise ConfigError(f"{origin('check')}: checks gate VIPs, --vip: not given; allowed: {vip}")
+    if not settings.follow:
+        raise ConfigError(f"--vip: not given, and nothing is followed; allowed: {vip}, or --follow with ENIs")
+
+
 def _check_vips(vips: Sequence[Vip], origin: Origin) -> None:
-    if not vips:
-        raise ConfigError("--vip: not given; allowed: at least one ADDR[/PREFIX][%IF], as flag, variable or file key")
     seen: dict[object, Vip] = {}
     for vip in vips:
         if vip.address in seen:

@@ -59,6 +59,8 @@ class PodInfo:
     uid: str = ""
     ip: Address | None = None
     node: str = ""
+    ips: frozenset[Address] = frozenset()
+    """POD_IP and POD_IPS: whichever interface bears one of them is the pod's primary one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +68,9 @@ class SidecarSettings:
     """Everything ``vipd sidecar`` was told; every value is possible and fits the others."""
 
     vips: tuple[Vip, ...]
-    """At least one, no address twice."""
+    """No address twice; empty: nothing is elected, addresses are only followed."""
     lease: str
+    """Empty where there are no VIPs."""
     namespace: str
     identity: str
     interface: str
@@ -87,6 +90,14 @@ class SidecarSettings:
     region: str | None
     """None: AWS_REGION, AWS_DEFAULT_REGION, then IMDS tell."""
     subnet_cidrs: tuple[Network, ...]
+    follow: bool
+    """Map the pod's own addresses; not without ENIs."""
+    follow_interfaces: tuple[str, ...]
+    """Empty: all secondary ones."""
+    ignore: tuple[Network, ...]
+    release: bool
+    release_after_s: float
+    """1..3600."""
     checks: tuple[CheckSpec, ...]
     """Health checks; no spec twice."""
     check_interval_s: float
@@ -128,3 +139,26 @@ class SidecarSettings:
                 "take it from metadata.uid"
             )
         return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitSettings:
+    """Everything ``vipd init`` was told."""
+
+    interfaces: tuple[str, ...]
+    """Empty: those that Multus names, else all secondary ones."""
+    network_status: str | None
+    """A file that must come to be there; None: none is waited for."""
+    timeout_s: float
+    """1..3600."""
+    allow_none: bool
+    ignore: tuple[Network, ...]
+    skip: frozenset[Address]
+    """VIPs under election."""
+    eni_ids: Mapping[str, str]
+    """ENI id by interface; IMDS tells for all others."""
+    region: str | None
+    subnet_cidrs: tuple[Network, ...]
+    log_format: LogFormat
+    log_level: LogLevel
+    pod: PodInfo

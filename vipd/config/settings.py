@@ -1,4 +1,4 @@
-"""Makes the settings of ``vipd sidecar`` from what was said, and fills in what was not."""
+"""Makes the settings of ``vipd sidecar`` and ``vipd init`` from what was said, and fills in what was not."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vipd.config import table, values
+from vipd.config import table, table_init, values
 from vipd.config.check import check
 from vipd.config.flags import Parser, add_arguments
-from vipd.config.model import EniMode, FenceChoice, LogFormat, LogLevel, PodInfo, SidecarSettings
+from vipd.config.model import EniMode, FenceChoice, InitSettings, LogFormat, LogLevel, PodInfo, SidecarSettings
 from vipd.config.option import wrong
 from vipd.config.sources import Given, gather
+from vipd.config.table_init import INIT_OPTIONS
 from vipd.config.values import Listen
-from vipd.core.model import Vip
+from vipd.core.model import Address, Vip
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where the kubelet tells a pod its namespace."""
@@ -65,7 +66,7 @@ def from_flags(
     flags: argparse.Namespace, environ: Mapping[str, str], *, namespace_file: Path = NAMESPACE_FILE
 ) -> SidecarSettings:
     """As ``load_sidecar``, from flags that ``add_arguments`` declared and argparse has read."""
-    given = gather(flags, environ, table.SIDECAR_OPTIONS, table.CONFIG)
+    given = gather(flags, environ, table.SIDECAR_OPTIONS, table.CONFIG, others=INIT_OPTIONS)
     pod = _pod(environ)
     interface = given.one(table.INTERFACE, "net1")
     duration_s = given.one(table.LEASE_DURATION, 3)
@@ -85,6 +86,11 @@ def from_flags(
         eni_ids=eni_ids,
         region=given.one(table.REGION, "") or None,
         subnet_cidrs=given.all(table.SUBNET_CIDR),
+        follow=given.one(table.FOLLOW, eni_mode is not EniMode.NONE),
+        follow_interfaces=given.all(table.FOLLOW_INTERFACE),
+        ignore=given.all(table.IGNORE),
+        release=given.one(table.RELEASE, False),
+        release_after_s=given.one(table.RELEASE_AFTER, 30.0),
         checks=given.all(table.CHECK),
         check_interval_s=given.one(table.CHECK_INTERVAL, 1.0),
         check_timeout_s=given.one(table.CHECK_TIMEOUT, 1.0),
@@ -99,6 +105,37 @@ def from_flags(
     )
     check(settings, given.origin)
     return settings
+
+
+def load_init(flags: argparse.Namespace, environ: Mapping[str, str]) -> InitSettings:
+    """The settings of ``vipd init``, from flags that ``add_arguments`` declared and argparse has read.
+
+    Raises ConfigError that names where a wrong value came from.
+    """
+    given = gather(flags, environ, INIT_OPTIONS, table.CONFIG, others=table.SIDECAR_OPTIONS)
+    interfaces = given.all(table_init.INTERFACE)
+    eni_mode, eni_ids = _eni(given, interfaces[0] if len(interfaces) == 1 else "net1")
+    if eni_mode is EniMode.NONE:
+        raise wrong(
+            given.origin("eni"), "none", "leaves nothing to do", "auto, or eni-...[%IF]; leave the initContainer out"
+        )
+    status = given.one(table_init.NETWORK_STATUS, "")
+    if not status and Path(table_init.NETWORK_STATUS_FILE).exists():
+        status = table_init.NETWORK_STATUS_FILE
+    return InitSettings(
+        interfaces=interfaces,
+        network_status=status or None,
+        timeout_s=given.one(table_init.TIMEOUT, 60.0),
+        allow_none=given.one(table_init.ALLOW_NONE, False),
+        ignore=given.all(table.IGNORE),
+        skip=frozenset(vip.address for vip in given.all(table_init.VIP)),
+        eni_ids=eni_ids,
+        region=given.one(table.REGION, "") or None,
+        subnet_cidrs=given.all(table.SUBNET_CIDR),
+        log_format=given.one(table.LOG_FORMAT, LogFormat.AUTO),
+        log_level=given.one(table.LOG_LEVEL, LogLevel.INFO),
+        pod=_pod(environ),
+    )
 
 
 def _eni(given: Given, interface: str) -> tuple[EniMode, Mapping[str, str]]:
@@ -134,7 +171,17 @@ def _pod(environ: Mapping[str, str]) -> PodInfo:
         uid=environ.get("POD_UID", "").strip(),
         ip=address,
         node=environ.get("NODE_NAME", "").strip(),
+        ips=_pod_ips(environ) | ({address} if address else set()),
     )
+
+
+def _pod_ips(environ: Mapping[str, str]) -> frozenset[Address]:
+    """POD_IPS: status.podIPs, separated by commas."""
+    texts = [text.strip() for text in environ.get("POD_IPS", "").split(",") if text.strip()]
+    try:
+        return frozenset(ipaddress.ip_address(text) for text in texts)
+    except ValueError as error:
+        raise wrong("variable POD_IPS", ",".join(texts), str(error), "status.podIPs of the Downward API") from error
 
 
 def _namespace(file: Path) -> str:

@@ -46,15 +46,26 @@ class Given:
 
 
 def gather(
-    flags: argparse.Namespace, environ: Mapping[str, str], options: Sequence[Option[Any]], config: Option[str]
+    flags: argparse.Namespace,
+    environ: Mapping[str, str],
+    options: Sequence[Option[Any]],
+    config: Option[str],
+    *,
+    others: Sequence[Option[Any]] = (),
 ) -> Given:
-    """Everything that was said.  Raises ConfigError for unknown variables and keys and for an unreadable file."""
+    """Everything that was said.  Raises ConfigError for unknown variables and keys and for an unreadable file.
+
+    ``others``: options of other commands.  The containers of a pod may share variables and the file, so what is meant
+    for others is passed over there.
+    """
     from_flags = _from_flags(flags, [*options, config])
-    from_environ = _from_environ(environ, [*options, config])
+    own = {option.name for option in options}
+    foreign = [option for option in others if option.name not in own]
+    from_environ = _from_environ(environ, [*options, config], foreign)
     told = Given({**from_environ, **from_flags})
     from_file: dict[str, Raw] = {}
     for path in told.all(config)[-1:]:
-        from_file = _from_file(path, told.origin(config.name), options)
+        from_file = _from_file(path, told.origin(config.name), options, foreign)
     return Given({**from_file, **from_environ, **from_flags})
 
 
@@ -70,11 +81,14 @@ def _from_flags(flags: argparse.Namespace, options: Sequence[Option[Any]]) -> di
     return said
 
 
-def _from_environ(environ: Mapping[str, str], options: Sequence[Option[Any]]) -> dict[str, Raw]:
+def _from_environ(
+    environ: Mapping[str, str], options: Sequence[Option[Any]], foreign: Sequence[Option[Any]]
+) -> dict[str, Raw]:
     known = {option.variable: option for option in options}
+    passed_over = {option.variable for option in foreign}
     said: dict[str, Raw] = {}
     for variable, text in environ.items():
-        if not variable.startswith("VIPD_") or _SERVICE_LINKS.fullmatch(variable):
+        if not variable.startswith("VIPD_") or variable in passed_over or _SERVICE_LINKS.fullmatch(variable):
             continue
         option = known.get(variable)
         if option is None:
@@ -86,12 +100,17 @@ def _from_environ(environ: Mapping[str, str], options: Sequence[Option[Any]]) ->
     return said
 
 
-def _from_file(path: str, origin: str, options: Sequence[Option[Any]]) -> dict[str, Raw]:
+def _from_file(
+    path: str, origin: str, options: Sequence[Option[Any]], foreign: Sequence[Option[Any]]
+) -> dict[str, Raw]:
     known = {option.name: option for option in options}
+    passed_over = {option.name for option in foreign}
     said: dict[str, Raw] = {}
     document = _read_yaml(path, origin)
     path = _shown(path)
     for key, value in document.items():
+        if key in passed_over:
+            continue
         option = known.get(key) if isinstance(key, str) else None
         if option is None:
             hint = did_you_mean(str(key).replace("_", "-"), known)

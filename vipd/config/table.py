@@ -12,6 +12,7 @@ from vipd.config.values import EniText, Listen, VipText
 from vipd.core.model import Network
 
 ELECTION, AWS, HEALTH, RUNNING = "election", "AWS", "health checks", "running and looking"
+FOLLOWING = "following the pod's own addresses"
 
 VIP = Option[VipText](
     name="vip",
@@ -37,7 +38,7 @@ INTERFACE = Option[str](
 LEASE = Option[str](
     name="lease",
     metavar="NAME",
-    help="the Lease that elects the owner; needed",
+    help="the Lease that elects the owner; needed with --vip",
     allowed="an RFC 1123 name: lower-case letters, digits, '-' and '.', at most 253 characters",
     parse=values.subdomain,
     default="",
@@ -146,6 +147,62 @@ SUBNET_CIDR = Option[Network](
     group=AWS,
     repeatable=True,
     fields=("subnet_cidrs",),
+)
+FOLLOW = Option[bool](
+    name="follow",
+    metavar="true|false",
+    help="map the addresses of the pod's secondary interfaces to their ENIs as they come and come back; --no-follow: "
+    "only the VIPs are cared for",
+    allowed="true or false (as flags --follow and --no-follow)",
+    parse=values.boolean,
+    default="true, where ENIs are managed",
+    group=FOLLOWING,
+    boolean=True,
+    fields=("follow",),
+)
+FOLLOW_INTERFACE = Option[str](
+    name="follow-interface",
+    metavar="IF",
+    help="follow this interface and no others but those named likewise; repeatable",
+    allowed="an interface name of at most 15 characters, without '/', ':', '%' and blanks",
+    parse=values.interface,
+    default="every interface but lo and the pod's primary one",
+    group=FOLLOWING,
+    repeatable=True,
+    fields=("follow_interfaces",),
+)
+IGNORE = Option[Network](
+    name="ignore",
+    metavar="CIDR",
+    help="leave addresses in this block alone; repeatable",
+    allowed="a CIDR block like 192.168.0.0/16 or fd00::/8",
+    parse=values.cidr,
+    default="none",
+    group=FOLLOWING,
+    repeatable=True,
+    fields=("ignore",),
+)
+RELEASE = Option[bool](
+    name="release",
+    metavar="true|false",
+    help="unassign an address that has left the interface and is mapped to this ENI still; needs NET_RAW, to ask the "
+    "link whether another pod bears it",
+    allowed="true or false (as flags --release and --no-release)",
+    parse=values.boolean,
+    default="false",
+    group=FOLLOWING,
+    boolean=True,
+    fields=("release",),
+)
+RELEASE_AFTER = Option[float](
+    name="release-after",
+    metavar="TIME",
+    help="how long after an address has left it is released",
+    allowed="1s to 3600s, like 30, 30s or 1m",
+    parse=values.Duration(1, 3600),
+    default="30s",
+    group=FOLLOWING,
+    fields=("release_after_s",),
 )
 CHECK = Option[CheckSpec](
     name="check",
@@ -274,6 +331,11 @@ SIDECAR_OPTIONS: tuple[Option[Any], ...] = (
     ENI,
     REGION,
     SUBNET_CIDR,
+    FOLLOW,
+    FOLLOW_INTERFACE,
+    IGNORE,
+    RELEASE,
+    RELEASE_AFTER,
     CHECK,
     CHECK_INTERVAL,
     CHECK_TIMEOUT,

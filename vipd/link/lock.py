@@ -1,4 +1,6 @@
-"""One vipd for a Lease in one network namespace: a lock that the kernel gives back when the process ends.
+"""One vipd for a Lease, or for the pod's own addresses, in one network namespace.
+
+A lock that the kernel gives back when the process ends.
 
 Two would both add and remove the same addresses; and a Lease that bears this member's name can only be an earlier run's
 when no other process has the lock.
@@ -26,9 +28,14 @@ class InstanceLock:
     Containers of one pod share it, and so do hostNetwork pods with the processes of their node.
     """
 
-    def __init__(self, name: str) -> None:
-        """``name``: what is locked, for people and for the socket; any length."""
+    def __init__(self, name: str, *, what: str = "", advice: str = "") -> None:
+        """``name``: what is locked, for people and for the socket; any length.
+
+        ``what`` the holder does, and the ``advice`` after "stop it first, or", are for errors.
+        """
         self._name = name
+        self._what = what or f"takes part for the Lease {name}"
+        self._advice = advice or "name another Lease with --lease"
         self._address = f"\0vipd/{_short(name)}".encode()
         self._socket: socket.socket | None = None
 
@@ -43,8 +50,8 @@ class InstanceLock:
             if error.errno != errno.EADDRINUSE:
                 raise VipdError(f"cannot lock {self._name}: {error}") from error
             raise VipdError(
-                f"another vipd ({self._holder()}) takes part for the Lease {self._name} in this network namespace; "
-                "stop it first, or name another Lease with --lease"
+                f"another vipd ({self._holder()}) {self._what} in this network namespace; stop it first, or "
+                f"{self._advice}"
             ) from error
         self._socket = sock
 
