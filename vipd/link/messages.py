@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 from vipd.core.model import Address, LinkState, LocalAddress
@@ -40,11 +40,9 @@ def link_state(message: Any) -> LinkState:
 def address_of(message: Any) -> Address:
     """The address that an RTM_NEWADDR or RTM_DELADDR message speaks of.
 
-    IFA_LOCAL is the address itself on point-to-point links, where IFA_ADDRESS is the peer's.  Neither is told of
-    0.0.0.0, which the kernel takes like any other.
+    IFA_LOCAL is the address itself on point-to-point links, where IFA_ADDRESS is the peer's.
     """
-    text = message.get("local") or message.get("address")
-    return ip_address(text) if text else IPv4Address(0)
+    return ip_address(message.get("local") or message.get("address"))
 
 
 def local_address(message: Any, interface: str) -> LocalAddress:
