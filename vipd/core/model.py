@@ -271,6 +271,7 @@ class LinkState:
     index: int
     up: bool
     mac: str
+    loopback: bool = False
 
 
 @dataclass(frozen=True, slots=True)

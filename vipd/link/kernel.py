@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from vipd.core.model import BorneAddress, LinkState, Vip
+from vipd.core.model import BorneAddress, LinkState, LocalAddress, Vip
 from vipd.core.ports import LinkEvent
 from vipd.errors import LinkError
-from vipd.link.messages import address_of, link_state
+from vipd.link.messages import address_of, link_state, local_address
 from vipd.link.monitor import LinkMonitor
 from vipd.link.netlink import Netlink, addresses, links, promote_secondaries
+from vipd.link.primary import DefaultRoutes
+from vipd.link.routes import default_routes
 
 VIPD_PROTO = 0x56
 """IFA_PROTO of every address that vipd adds ("V"); values above 3 are free for user space (linux/if_addr.h)."""
@@ -32,6 +34,7 @@ _NOPREFIXROUTE = 0x200
 route for the prefix, which the interface's own address has already."""
 
 _FOREVER = 0xFFFFFFFF
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _WENT_BY_ITSELF = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
 
@@ -88,14 +91,26 @@ class KernelLink:
             ours = [m for m in await addresses(ipr) if m.get("proto") == VIPD_PROTO]
         found = []
         for message in ours:
-            try:
-                name = socket.if_indextoname(message["index"])
-            except OSError:
-                continue  # the interface went in between, and the address with it
+            name = _name(message["index"])
+            if name is None:
+                continue
             valid = (message.get("cacheinfo") or {}).get("ifa_valid", _FOREVER)
             vip = Vip(address_of(message), message["prefixlen"], name)
             found.append(BorneAddress(vip=vip, valid_s=None if valid == _FOREVER else valid))
         return found
+
+    async def addresses(self) -> Sequence[LocalAddress]:
+        """Every address of this namespace, of all interfaces and both families, whoever added it."""
+        async with self._netlink.operation("list addresses") as ipr:
+            messages = [m for m in await addresses(ipr) if m["family"] in _FAMILIES]
+        names = {index: _name(index) for index in {m["index"] for m in messages}}
+        return [local_address(m, name) for m in messages if (name := names[m["index"]]) is not None]
+
+    async def default_route_interfaces(self) -> DefaultRoutes:
+        """The interfaces that the main routing table's default routes lead out of."""
+        async with self._netlink.operation("list default routes") as ipr:
+            ipv4, ipv6 = [await default_routes(ipr, family) for family in _FAMILIES]
+        return DefaultRoutes(ipv4=_names(ipv4), ipv6=_names(ipv6))
 
     async def link(self, name: str) -> LinkState | None:
         """The interface's state; None where there is none of that name (alternative names do not count)."""
@@ -160,6 +175,18 @@ def _index(name: str) -> int | None:
         return index if socket.if_indextoname(index) == name else None
     except OSError:
         return None
+
+
+def _name(index: int) -> str | None:
+    """The interface's name of this moment; None where it went in between, and what it bore with it."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None
+
+
+def _names(indexes: Iterable[int]) -> frozenset[str]:
+    return frozenset(name for name in map(_name, indexes) if name is not None)
 
 
 async def _same_address(ipr: AsyncIPRoute, vip: Vip, index: int) -> list[Any]:

@@ -1,7 +1,8 @@
-"""What changes in this namespace, as the kernel tells it: addresses that go, links that change.  No polling.
+"""What changes in this namespace, as the kernel tells it: addresses that come and go, links that change.
+No polling.
 
 Lost messages (ENOBUFS) and a broken socket are answered with ``MonitorResync``: look at the kernel again.  So is what
-cannot be understood: an address that went from an interface never heard of.
+cannot be understood: an address on an interface never heard of.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pyroute2.netlink import rtnl
 from pyroute2.netlink.exceptions import NetlinkDecodeError, NetlinkError
 
 from vipd.core.model import LinkState
-from vipd.core.ports import AddressGone, LinkChanged, LinkEvent, MonitorResync
-from vipd.link.messages import address_of, link_state
+from vipd.core.ports import AddressCame, AddressGone, LinkChanged, LinkEvent, MonitorResync
+from vipd.link.messages import address_of, link_state, local_address
 from vipd.link.netlink import CALL_TIMEOUT_S, links
 
 log = logging.getLogger("vipd.link")
@@ -76,9 +77,14 @@ class LinkMonitor:
         elif event == "RTM_DELLINK" and family == socket.AF_UNSPEC:
             known = self._links.pop(message["index"], None)
             yield LinkChanged(name=known.name if known else message.get("ifname"), link=None)
-        elif event == "RTM_DELADDR":
+        elif event in ("RTM_NEWADDR", "RTM_DELADDR"):
             known = self._links.get(message["index"])
-            yield AddressGone(address=address_of(message), interface=known.name) if known else MonitorResync()
+            if known is None:
+                yield MonitorResync()
+            elif event == "RTM_NEWADDR":
+                yield AddressCame(local_address(message, known.name))
+            else:
+                yield AddressGone(address=address_of(message), interface=known.name)
 
     def _changed(self, state: LinkState) -> Iterator[LinkEvent]:
         before = self._links.get(state.index)

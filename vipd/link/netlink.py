@@ -71,14 +71,20 @@ def _text(error: NetlinkError) -> str:
     return text if words in ("", text) else f"{text} ({words})"
 
 
-async def addresses(ipr: AsyncIPRoute, *, index: int = 0, family: int = 0) -> list[Any]:
-    """RTM_NEWADDR messages of one interface (0: of all) and one address family (0: both)."""
+async def dump(ipr: AsyncIPRoute, query: nlmsg, kind: int) -> list[Any]:
+    """Everything that the kernel answers to a request of type ``kind`` (RTM_GET...)."""
     for _ in range(_DUMP_ATTEMPTS):
-        query = ifaddrmsg()
-        query["family"], query["index"] = family, index
-        found = [m async for m in await ipr.nlm_request(query, RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP)]
+        found = [m async for m in await ipr.nlm_request(query, kind, NLM_F_REQUEST | NLM_F_DUMP)]
         if not any(m["header"]["flags"] & _DUMP_INTR for m in found):
             break
+    return found
+
+
+async def addresses(ipr: AsyncIPRoute, *, index: int = 0, family: int = 0) -> list[Any]:
+    """RTM_NEWADDR messages of one interface (0: of all) and one address family (0: both)."""
+    query = ifaddrmsg()
+    query["family"], query["index"] = family, index
+    found = await dump(ipr, query, RTM_GETADDR)
     # A kernel older than 4.20 knows no strict checking and sends everything.
     return [m for m in found if index in (0, m["index"]) and family in (0, m["family"])]
 
