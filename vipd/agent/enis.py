@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from vipd.aws.discovery import Nobody, already_there, eni_for
+from vipd.aws.belonging import Nobody, Unfit, already_there, eni_for, unfit
 from vipd.aws.imds import Imds, ImdsError
 from vipd.core.following import Standing, Target
 from vipd.core.model import Address, Eni, LinkState, Network
@@ -59,7 +59,7 @@ class Enis:
             return Target(link.name, found.id, Standing.CONFIRMED if why else None, why)
         if isinstance(found, Nobody):
             return Target(link.name, "", Standing.REFUSED, found.detail) if named else None
-        standing = Standing.OUTSIDE if found.outside else Standing.REFUSED
+        standing = Standing.OUTSIDE if isinstance(found, Unfit) else Standing.REFUSED
         return Target(link.name, "", standing, found.detail)
 
     def eni(self, target_eni: str, link: LinkState | None) -> Eni:
@@ -76,8 +76,7 @@ class Enis:
         why = already_there(known, address) if known else ""
         if why:
             return Target(link.name, eni_id, Standing.CONFIRMED, why)
-        same = [n for n in (known.subnet_cidrs if known else self._cidrs) if n.version == address.version]
-        if same and not any(address in network for network in same):
-            blocks = ", ".join(map(str, same))
-            return Target(link.name, eni_id, Standing.OUTSIDE, f"outside the subnet of {eni_id} ({blocks})")
+        why = unfit(known or self.eni(eni_id, link), address)
+        if why:
+            return Target(link.name, eni_id, Standing.OUTSIDE, why)
         return Target(link.name, eni_id)

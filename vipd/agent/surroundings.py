@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from vipd.core.model import Address, LinkState, LocalAddress, Network
 from vipd.core.ports import AddressCame, AddressGone, LinkChanged
-from vipd.link.addresses import DefaultRoutes
 from vipd.link.kernel import VIPD_PROTO
-from vipd.link.primary import secondary_interfaces
+from vipd.link.primary import DefaultRoutes, secondary_interfaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ class Imds:
             self._session = None
 
     async def _eni(self, mac: str) -> Eni | None:
-        eni_id, number, vpc, ipv4, ipv6 = await asyncio.gather(
+        eni_id, number, vpc, ipv4, ipv6, own, prefixes4, prefixes6 = await asyncio.gather(
             *(
                 self.get(f"{MACS}/{mac}/{key}")
                 for key in (
@@ -152,6 +152,9 @@ class Imds:
                     "vpc-id",
                     "subnet-ipv4-cidr-block",
                     "subnet-ipv6-cidr-blocks",
+                    "local-ipv4s",
+                    "ipv4-prefix",
+                    "ipv6-prefix",
                 )
             )
         )
@@ -164,6 +167,8 @@ class Imds:
             device_number=int(number) if number and _NUMBER.fullmatch(number.strip()) else 0,
             subnet_cidrs=self._networks(ipv4) + self._networks(ipv6),
             vpc_id=(vpc or "").strip(),
+            primary=next(iter(self._addresses(own, 4) or ()), None),
+            prefixes=self._networks(prefixes4) + self._networks(prefixes6),
         )
 
     async def _get(self, path: str) -> str | None:
