@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pyroute2 import AsyncIPRoute
 
-from vipd.core.model import Vip
-from vipd.core.ports import LinkEvent
+from vipd.core.model import Address, LocalAddress, Vip
+from vipd.core.ports import AddressCame, LinkEvent
 from vipd.lab.netns import Namespace
 
 MAC = "02:00:00:00:01:0a"
@@ -68,6 +68,21 @@ class Events:
     async def next(self, within_s: float = 3.0) -> LinkEvent:
         async with asyncio.timeout(within_s):
             return await anext(self._events)
+
+    async def next_but_arrivals(self) -> LinkEvent:
+        """The next event that is no AddressCame: link-local addresses come whenever an interface goes up."""
+        while isinstance(event := await self.next(), AddressCame):
+            pass
+        return event
+
+    async def came(self, address: Address, *, usable: bool = True) -> LocalAddress:
+        """The address as an AddressCame tells it, once it is usable or is not."""
+        while not (
+            isinstance(event := await self.next(), AddressCame)
+            and (event.local.address, event.local.usable) == (address, usable)
+        ):
+            pass
+        return event.local
 
     async def until(self, wanted: LinkEvent | type[LinkEvent], within_s: float = 3.0) -> list[LinkEvent]:
         """All events up to and with the one wanted."""

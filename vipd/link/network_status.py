@@ -26,13 +26,18 @@ FILE_LIMIT = 1 << 20
 _SHOWN = 80
 _ALLOWED = f"the JSON list of the annotation {ANNOTATION}, or a downward API file of all annotations"
 
+_AN_ADDRESS = "the IPv4 or IPv6 address of an interface"
+
 _LINE = re.compile(r'([^\s"=]+)="((?:[^"\\]++|\\.)*+)"')
 _ESCAPE = re.compile(r"""\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([abfnrtv\\"])|.)""", re.DOTALL)
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"'}
 
-_INTERFACE = re.compile(r"[!-.0-9;-~]{1,15}")
-"""What the kernel takes (dev_valid_name), of ASCII: no "/", no ":", no space."""
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2})*")
+_INTERFACE = re.compile(r"[!-.0-~]{1,63}")
+"""More than the kernel's 15 bytes: beside the Amazon VPC CNI, Multus names eth0 by a string of 16, "dummydb68da92e6e",
+which that CNI keeps for itself under the name of an interface."""
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2})+")
+_VLAN = re.compile(r"[0-9]{1,5}")
+"""What the Amazon VPC CNI keeps in the place of that one's MAC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class AttachedNetwork:
     name: str
     """Of the network: ``namespace/name`` of its NetworkAttachmentDefinition, or the name in the CNI configuration."""
     interface: str
-    """Empty where Multus does not tell."""
+    """As Multus tells it, or empty.  Of the default network it may be a name that no interface has (see _INTERFACE)."""
     ips: tuple[Address, ...]
     mac: str
     """Lower case, colon separated; empty where Multus does not tell."""
@@ -152,14 +157,17 @@ def _network(entry: object, place: str) -> AttachedNetwork:
     if not (isinstance(name, str) and name.isprintable()):
         raise _Wrong(f"{place} has the name {_quoted(name)}", "printable text")
     if not (isinstance(interface, str) and (interface == "" or _INTERFACE.fullmatch(interface))):
-        raise _Wrong(f"{place} has the interface {_quoted(interface)}", "an interface name of at most 15 characters")
-    if not (isinstance(mac, str) and (mac == "" or _MAC.fullmatch(mac.lower()))):
+        raise _Wrong(
+            f"{place} has the interface {_quoted(interface)}", "a name of at most 63 characters, without space or /"
+        )
+    if not (isinstance(mac, str) and (mac == "" or _MAC.fullmatch(mac.lower()) or _VLAN.fullmatch(mac))):
         raise _Wrong(f"{place} has the mac {_quoted(mac)}", "a hardware address, as 02:00:00:00:00:01")
     if not isinstance(ips, list):
         raise _Wrong(f"{place} has the ips {_quoted(ips)}", "a list of addresses")
     if not isinstance(default, bool):
         raise _Wrong(f"{place} has the default {_quoted(default)}", "true or false")
-    return AttachedNetwork(name, interface, tuple(_address(ip, place) for ip in ips), mac.lower(), default)
+    mac = "" if _VLAN.fullmatch(mac) else mac.lower()
+    return AttachedNetwork(name, interface, tuple(_address(ip, place) for ip in ips), mac, default)
 
 
 def _address(value: object, place: str) -> Address:
@@ -167,10 +175,12 @@ def _address(value: object, place: str) -> Address:
     try:
         # Anything but text would be taken for a number or a pair; a scope id is no part of an address.
         if isinstance(value, str) and value.isascii() and "%" not in value:
-            return ip_interface(value).ip
-    except ValueError:
-        value = str(value)
-    raise _Wrong(f"{place} has the ip {_quoted(value)}", "an IPv4 or IPv6 address")
+            address = ip_interface(value).ip
+            if not (address.is_unspecified or address.is_multicast):
+                return address
+    except ValueError as error:
+        raise _Wrong(f"{place} has the ip {_quoted(value)}", _AN_ADDRESS) from error
+    raise _Wrong(f"{place} has the ip {_quoted(value)}", _AN_ADDRESS)
 
 
 def _quoted(value: Any) -> str:
