@@ -77,13 +77,13 @@ async def test_an_address_without_duplicate_detection_is_usable_at_once(lan: Lan
 
 
 async def test_an_optimistic_address_is_usable_while_duplicate_detection_goes_on(lan: Lan, seen: Events) -> None:
-    Path("/proc/sys/net/ipv6/conf/net1/optimistic_dad").write_text("1")
+    _sysctl("net/ipv6/conf/net1/optimistic_dad", "1")
     await lan.ipr.addr("add", index=await lan.index(), address=str(OURS), prefixlen=64, flags=OPTIMISTIC)
     assert await seen.next() == AddressCame(LocalAddress(OURS, 64, "net1"))
 
 
 async def test_a_privacy_address_is_told_as_temporary(lan: Lan, kernel: KernelLink, seen: Events) -> None:
-    Path("/proc/sys/net/ipv6/conf/net1/use_tempaddr").write_text("2")
+    _sysctl("net/ipv6/conf/net1/use_tempaddr", "2")
     managed, lifetime = 0x100, {"ifa_preferred": 3600, "ifa_valid": 7200}
     await lan.ipr.addr(
         "add", index=await lan.index(), address=str(OURS), prefixlen=64, flags=managed | NODAD, IFA_CACHEINFO=lifetime
@@ -192,3 +192,7 @@ async def test_after_a_rename_the_addresses_are_listed_under_the_new_name(
     assert await listed(kernel, "net7") == [LocalAddress(PREFIXED, 24, "net7")]
     await lan.ipr.addr("del", index=await lan.index("net7"), address=str(PREFIXED), prefixlen=24)
     assert await seen.next_but_arrivals() == AddressGone(PREFIXED, "net7")
+
+
+def _sysctl(name: str, value: str) -> None:
+    Path("/proc/sys", name).write_text(value)

@@ -1,4 +1,4 @@
-"""The five EC2 calls there are, with outcomes for answers: None (or the data asked for), or a Refusal.
+"""The EC2 calls there are, with outcomes for answers: None (or the data asked for), or a Refusal.
 
 All of them block and belong into a worker thread; every one passes the gate of its attempt.
 """
@@ -33,6 +33,15 @@ class Calls:
             "AssignPrivateIpAddresses",
             lambda: self._ec2.client().assign_private_ip_addresses(
                 NetworkInterfaceId=eni, PrivateIpAddresses=_texts(addresses), AllowReassignment=True
+            ),
+        )
+
+    def unassign_ipv4(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
+        """UnassignPrivateIpAddresses: refused for all when one of them is not on this ENI."""
+        return self._none(
+            "UnassignPrivateIpAddresses",
+            lambda: self._ec2.client().unassign_private_ip_addresses(
+                NetworkInterfaceId=eni, PrivateIpAddresses=_texts(addresses)
             ),
         )
 

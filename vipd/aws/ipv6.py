@@ -3,10 +3,13 @@
             freed by an attempt that broke off ─────────────────────────────────────┐
             one previous ENI ── Unassign there ── done ─────────────────────────────┤
                                      │ "not there"                                  ▼
-            otherwise ───────────── Describe: owner? ── mine, nobody ──────────▶ Assign here ── OK
-                                     │ another ENI                                  │ refused for good
-                                     └── room here? ── Unassign there ──────────────▶  Assign back, report
+            several ──────────── Describe: owner? ── mine, nobody ──────────▶ Assign here ── OK
+                                  ▲  │ another ENI                                  │ refused for good
+                                  │  └── room here? ── Unassign there ──────────────▶  Assign back, report
+            none ── Assign here ──┤
+                                  └ OK
 
+- A pod's address is nobody's, or here already, as a rule: without a hint Assign comes first, and nothing is described.
 - Between Unassign and Assign the address belongs to nobody.  The two follow each other without anything in
   between, in one thread, on one connection.  What breaks off there is repaired by the next attempt: here by memory,
   elsewhere because the owner is then nobody.
@@ -28,6 +31,9 @@ from vipd.core.model import Address, Assigned, AssignVerdict
 
 FREED_FOR_S = 30.0
 """How long "I unassigned it and did not come to assign it" is believed: beyond it others will have acted."""
+
+FEW = 4
+"""So many addresses are tried one by one where a call for all was refused."""
 
 Report = Callable[[Assigned], None]
 
@@ -82,6 +88,8 @@ class Ipv6Move:
         """Free what is elsewhere, then assign."""
         ready = [a for a in addresses if self._memory.freed_from(a)]
         elsewhere = [a for a in addresses if a not in ready]
+        if elsewhere and not self._hints:
+            elsewhere = self._assign_what_is_free(elsewhere)
         if elsewhere:
             ready += self._free(elsewhere)
         for address, refusal in self._assign(ready).items():
@@ -92,6 +100,18 @@ class Ipv6Move:
                 self._refused(address, refusal)
             else:
                 self._tell(address, refusal)
+
+    def _assign_what_is_free(self, addresses: Sequence[Address]) -> list[Address]:
+        """Assign without looking; returns what another ENI may have."""
+        elsewhere = []
+        for address, refusal in self._assign(addresses).items():
+            if refusal is None:
+                self._report(Assigned(address, AssignVerdict.OK))
+            elif refusal.verdict is AssignVerdict.NEVER:
+                elsewhere.append(address)
+            else:
+                self._tell(address, refusal)
+        return elsewhere
 
     def _free(self, addresses: Sequence[Address]) -> list[Address]:
         """Take the addresses from whoever has them; returns those that can now be assigned."""
@@ -213,8 +233,21 @@ class Ipv6Move:
 def split(
     call: Callable[[Sequence[Address]], Refusal | None], addresses: Sequence[Address]
 ) -> dict[Address, Refusal | None]:
-    """One call for all; when it may have failed for the sake of one address, one call for each."""
-    refusal = call(addresses)
-    if refusal is None or len(addresses) == 1 or not refusal.may_concern_one_address:
-        return dict.fromkeys(addresses, refusal)
-    return {address: call([address]) for address in addresses}
+    """One call for all; when it may have failed for the sake of one address, calls for parts of them.
+
+    Few are tried one by one, many by halves.  Once a single one finds no room the rest is not tried: the ENI is full.
+    """
+    outcomes: dict[Address, Refusal | None] = {}
+    to_do: list[Sequence[Address]] = [addresses]
+    full: Refusal | None = None
+    while to_do:
+        part = to_do.pop(0)
+        refusal = full or call(part)
+        if refusal is None or len(part) == 1 or full or not refusal.may_concern_one_address:
+            outcomes |= dict.fromkeys(part, refusal)
+            if len(part) == 1 and refusal is not None and refusal.verdict is AssignVerdict.NO_ROOM:
+                full = refusal
+            continue
+        size = 1 if len(part) <= FEW else (len(part) + 1) // 2
+        to_do[:0] = [part[at : at + size] for at in range(0, len(part), size)]
+    return outcomes

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from vipd.aws.calls import Calls
@@ -18,6 +19,7 @@ from vipd.aws.ec2 import Ec2
 from vipd.aws.gate import Gate
 from vipd.aws.ipv6 import Ipv6Move, Memory, split
 from vipd.aws.threads import in_daemon_thread
+from vipd.aws.verdicts import Refusal
 from vipd.core.model import Address, Assigned, AssignVerdict, Eni
 
 LOOK_S = 0.05
@@ -81,6 +83,27 @@ class Ec2Mover:
             gate.close()
         return [results.get(a) or _right_over(a, _open_call(under_way[a.version])) for a in addresses]
 
+    async def release(
+        self, eni: Eni, addresses: Sequence[Address], *, right_until: Callable[[], float]
+    ) -> Sequence[Assigned]:
+        """See ``Releaser.release``."""
+        gate = Gate(right_until)
+        if gate.remaining_s() <= 0 or len(self._open) + 2 > MAX_OPEN:
+            return [_right_over(a, "nothing was sent") for a in addresses]
+        results: dict[Address, Assigned] = {}
+        jobs = []
+        for version in sorted({a.version for a in addresses}):
+            calls = Calls(self._ec2, gate)
+            unassign = calls.unassign_ipv4 if version == 4 else calls.unassign_ipv6
+            family = [a for a in addresses if a.version == version]
+            work = partial(_unassign, partial(unassign, eni.id), family, results)
+            jobs.append(self._start(work, gate, name=f"release-ipv{version}"))
+        try:
+            await _while_right_lasts(jobs, gate)
+        finally:
+            gate.close()
+        return [results.get(a) or _right_over(a, "a request may still be applied") for a in addresses]
+
     async def close(self) -> None:
         """Nothing more is sent; requests under way are left to themselves."""
         for gate in self._open.values():
@@ -109,6 +132,19 @@ def _move_ipv4(calls: Calls, eni: str, addresses: Sequence[Address], report: Cal
             report(Assigned(address, AssignVerdict.OK))
         else:
             report(Assigned(address, refusal.verdict, refusal.code, refusal.detail))
+
+
+def _unassign(
+    unassign: Callable[[Sequence[Address]], Refusal | None],
+    addresses: Sequence[Address],
+    results: dict[Address, Assigned],
+) -> None:
+    for address, refusal in split(unassign, addresses).items():
+        if refusal is None or refusal.verdict is AssignVerdict.NEVER:
+            # What EC2 says is not there is not ours any more either.
+            results[address] = Assigned(address, AssignVerdict.OK)
+        else:
+            results[address] = Assigned(address, refusal.verdict, refusal.code, refusal.detail)
 
 
 def _open_call(operation: str) -> str:

@@ -189,3 +189,15 @@ class Mover(Protocol):
 
     async def close(self) -> None:
         """Let the worker threads go; does not wait for requests under way."""
+
+
+class Releaser(Protocol):
+    """Gives addresses back that this node no longer bears."""
+
+    async def release(
+        self, eni: Eni, addresses: Sequence[Address], *, right_until: Callable[[], float]
+    ) -> Sequence[Assigned]:
+        """One attempt to unassign all of them from ``eni``; OK also for one that was not there (any more).
+
+        ``right_until`` as in ``Mover.assign``: no request is sent after it.
+        """

@@ -30,6 +30,12 @@ class Setting:
     kube: str = "embedded"
     """Whose Kubernetes API: "embedded", the lab's own, or "real", a kube-apiserver with etcd."""
     families: tuple[int, ...] = (4,)
+    targets: tuple[Address, ...] = ()
+    """Pod addresses that are probed in the place of VIPs: nothing is elected, vipd maps and follows them."""
+    homes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the CNI gives to net1 of a node's pod at the start: ADDR/PREFIX, by the node's name."""
+    sidecars: bool = True
+    """Whether a ``vipd sidecar`` runs on each node."""
     nodes: tuple[str, ...] = ("a", "b")
     duration_s: float = 3
     ec2_s: float = 0.4
@@ -45,7 +51,8 @@ class Setting:
 
     @property
     def vips(self) -> tuple[Address, ...]:
-        return tuple(VIP4 if family == 4 else VIP6 for family in self.families)
+        """What is probed."""
+        return self.targets or tuple(VIP4 if family == 4 else VIP6 for family in self.families)
 
     @property
     def vpc(self) -> bool:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,6 +42,9 @@ API_PORT, EC2_PORT, APP_PORT, LISTEN_PORT = 6443, 8773, 7000, 9808
 REGION = "us-east-2"
 CLIENT = "client"
 START_S = 20.0
+NODAD = 0x02
+"""IFA_F_NODAD (linux/if_addr.h): an address is usable at once."""
+
 EVERYBODY = "10.99.0.0/24"
 RIGHTS = {
     ("get", "leases"),
@@ -118,7 +121,7 @@ class Lab:
         # The hypervisor answers ARP, and a node must not answer for what its other interfaces have.
         space.sysctl({"net/ipv4/conf/all/arp_ignore": 1, "net/ipv4/conf/all/arp_announce": 2})
         await space.ipr.addr("add", index=index, address=f"10.0.1.{host}", prefixlen=24)
-        await space.ipr.addr("add", index=index, address=f"fd00:10:0:1::{host}", prefixlen=64, flags=0x02)
+        await space.ipr.addr("add", index=index, address=f"fd00:10:0:1::{host}", prefixlen=64, flags=NODAD)
         if self.setting.vpc:
             tail = "cccc" if name == CLIENT else f"{0xA + host - 11:x}"
             eni = EniRecord(
@@ -151,6 +154,8 @@ class Lab:
         self.observer.sniff(name, self.fabric_space, f"p-{name}")
         self.write_kubeconfig(node.name, node.token)
         self.nodes[name] = node
+        for home in self.setting.homes.get(name, ()):
+            await self.add_address(node, home)
         await self.start_application(node)
 
     async def add_stranger(self, name: str, mac: str, host: int) -> Namespace:
@@ -244,9 +249,10 @@ current-context: lab
 
     def vipd_command(self, node: Node) -> list[str]:
         """The command line of a node's vipd, without the interpreter."""
-        command = ["sidecar", "--lease", LEASE, "--lease-duration", f"{self.setting.duration_s:g}s"]
-        for vip in self.setting.vips:
-            command += ["--vip", f"{vip}%net1"]
+        command = ["sidecar"]
+        if not self.setting.targets:
+            command += ["--lease", LEASE, "--lease-duration", f"{self.setting.duration_s:g}s"]
+            command += [word for vip in self.setting.vips for word in ("--vip", f"{vip}%net1")]
         command += ["--listen", f"127.0.0.1:{LISTEN_PORT}", "--log-format", "json"]
         if not self.setting.vpc:
             command += ["--eni", "none"]
@@ -263,6 +269,7 @@ current-context: lab
             "POD_NAME": node.pod,
             "POD_NAMESPACE": NAMESPACE,
             "POD_UID": node.uid,
+            "POD_IP": node.management,
             "NODE_NAME": f"node-{node.name}",
             "KUBECONFIG": str(self.folder / f"kubeconfig-{node.name}"),
             "AWS_REGION": REGION,
@@ -283,6 +290,23 @@ current-context: lab
                 *self.vipd_command(node),
                 *extra,
                 env=self.environment(node) | dict(env or {}),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+
+    async def start_init(self, node: Node, *flags: str, space: Namespace | None = None) -> Process:
+        """Start ``vipd init`` on a node (``space``: in another pod of it); its log goes on in the node's log file."""
+        node.log = self.folder / f"vipd-{node.name}.log"
+        with node.log.open("ab") as log:
+            return await self._spawn(
+                space or node.space,
+                "vipd",
+                "init",
+                "--log-format",
+                "json",
+                *flags,
+                env=self.environment(node),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -337,14 +361,21 @@ current-context: lab
         cut = self.control.is_cut
         return node.powered and not cut(node.management, Management.API) and not cut(EVERYBODY, Management.API)
 
-    async def delete_address(self, node: Node, address: Address) -> bool:
-        """Somebody deletes the VIP on the node; False where it is not there."""
+    async def add_address(self, node: Node, address: str, *, interface: str = "net1") -> None:
+        """The CNI, or the application, gives ADDR/PREFIX to the pod."""
+        local = ip_interface(address)
+        flags = {"flags": NODAD} if local.version == 6 else {}
+        index = await node.space.index(interface)
+        await node.space.ipr.addr("add", index=index, address=str(local.ip), prefixlen=local.network.prefixlen, **flags)
+
+    async def delete_address(self, node: Node, address: Address, *, prefixlen: int | None = None) -> bool:
+        """Somebody deletes the address on the node; False where it is not there.  ``prefixlen`` None: /32 or /128."""
         from pyroute2.netlink.exceptions import NetlinkError
 
+        length = address.max_prefixlen if prefixlen is None else prefixlen
         try:
-            await node.space.ipr.addr(
-                "del", index=await node.space.index("net1"), address=str(address), prefixlen=address.max_prefixlen
-            )
+            index = await node.space.index("net1")
+            await node.space.ipr.addr("del", index=index, address=str(address), prefixlen=length)
         except NetlinkError as error:
             if error.code != 99:  # EADDRNOTAVAIL
                 raise
