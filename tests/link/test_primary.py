@@ -87,20 +87,29 @@ async def test_default_routes_of_both_families_are_found_among_others(lan: Lan, 
     await lan.ipr.route("add", dst="10.8.0.0/16", oif=two)
     await lan.ipr.route("add", dst="fd00:8::/32", oif=one)
     assert await kernel.default_route_interfaces() == DefaultRoutes()
-    await lan.ipr.route("add", dst="default", oif=one)
+    await lan.ipr.route("add", dst="0.0.0.0/0", oif=one)
     await lan.ipr.route("add", dst="::/0", oif=two)
     assert await kernel.default_route_interfaces() == routes("net1", "net2")
-    await lan.ipr.route("add", dst="default", oif=two, priority=100)
+    await lan.ipr.route("add", dst="0.0.0.0/0", oif=two, priority=100)
     assert await kernel.default_route_interfaces() == routes("net1 net2", "net2")
 
 
-@pytest.mark.parametrize("default", ["0.0.0.0/0", "::/0"], ids=["ipv4", "ipv6"])
-async def test_every_path_of_a_default_route_counts(lan: Lan, kernel: KernelLink, default: str) -> None:
+@pytest.mark.parametrize(
+    ("default", "prefix", "prefixlen", "found"),
+    [("0.0.0.0/0", "10.0.{}.", 24, routes("net1 net2")), ("::/0", "fd00:{}::", 64, routes("", "net1 net2"))],
+    ids=["ipv4", "ipv6"],
+)
+async def test_every_path_of_a_default_route_counts(
+    lan: Lan, kernel: KernelLink, default: str, prefix: str, prefixlen: int, found: DefaultRoutes
+) -> None:
     await lan.create("net2")
-    paths = [{"oif": await lan.index("net1")}, {"oif": await lan.index("net2")}]
+    paths = []
+    for name, subnet in (("net1", 1), ("net2", 2)):
+        index, hosts = await lan.index(name), prefix.format(subnet)
+        await lan.ipr.addr("add", index=index, address=f"{hosts}1", prefixlen=prefixlen)
+        paths.append({"oif": index, "gateway": f"{hosts}2"})
     await lan.ipr.route("add", dst=default, multipath=paths)
-    found = await kernel.default_route_interfaces()
-    assert found == (routes("", "net1 net2") if ":" in default else routes("net1 net2"))
+    assert await kernel.default_route_interfaces() == found
 
 
 async def test_dead_ends_and_other_tables_are_no_default_routes(lan: Lan, kernel: KernelLink) -> None:
@@ -128,7 +137,7 @@ async def test_a_pod_whose_default_route_multus_put_on_net1_keeps_eth0_as_its_pr
     await lan.create("eth0")
     await lan.ipr.addr("add", index=await lan.index("eth0"), address=str(POD_IP), prefixlen=32)
     await lan.add_address(str(NET_IP), 24)
-    await lan.ipr.route("add", dst="default", oif=await lan.index("net1"))
+    await lan.ipr.route("add", dst="0.0.0.0/0", oif=await lan.index("net1"))
     links = [link for link in await kernel.links() if not link.name.endswith("-peer")]
     addresses, default = await kernel.addresses(), await kernel.default_route_interfaces()
     assert secondary_interfaces(links, addresses, default, pod_ips=[POD_IP]) == {"net1"}
