@@ -140,7 +140,6 @@ class Init:
         return Expected(
             interfaces=settings.interfaces,
             networks=self._networks.read(),
-            status_file=settings.network_status or "",
             allow_none=settings.allow_none,
         )
 
