@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -132,7 +132,7 @@ async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], sto
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as stack:
-        lock = following_lock()
+        lock = following_lock(settings.follow_interfaces)
         lock.acquire()
         stack.callback(lock.close)
         kernel = KernelLink()
@@ -154,9 +154,13 @@ async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], sto
     return 0
 
 
-def following_lock() -> InstanceLock:
-    """Two that follow in one network namespace would both call EC2 for everything."""
-    return InstanceLock("follow/addresses", what="follows the addresses", advice="start this one with --no-follow")
+def following_lock(interfaces: Sequence[str]) -> InstanceLock:
+    """Two that follow the same interfaces of one network namespace would both call EC2 for everything."""
+    return InstanceLock(
+        f"follow/{','.join(sorted(interfaces)) or 'all'}",
+        what="follows the addresses",
+        advice="start this one with --no-follow",
+    )
 
 
 async def until_stopped(job: object, stopping: asyncio.Event) -> None:

@@ -66,7 +66,7 @@ async def _run(settings: InitSettings, environ: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        lock = following_lock()
+        lock = following_lock(settings.interfaces)
         lock.acquire()
         stack.callback(lock.close)
         kernel = KernelLink()

@@ -278,7 +278,7 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
     agent = Agent(config, hands, teller, monitor=_monitor(settings))
     following = None
     if settings.follow:
-        followed = following_lock()
+        followed = following_lock(settings.follow_interfaces)
         followed.acquire()
         stack.callback(followed.close)
         following = FollowSide(settings, environ, kernel=kernel, registry=metrics.registry, shared=aws, client=client)

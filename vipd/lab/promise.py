@@ -45,3 +45,4 @@ class Scenario:
     promise: Promise
     act: Act
     setting: Setting = field(default_factory=Setting)
+    stage: type[Stage] = Stage

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipd.core.model import Address
-from vipd.lab.measure import Phases, RoundResult, Take, Timeline, takeover_phases, two_owners_s
+from vipd.lab.measure import Phases, RoundResult, Take, Timeline, eni_phase_ms, takeover_phases, two_owners_s
 from vipd.lab.promise import Promise, Scenario
 from vipd.lab.setting import Setting
 from vipd.lab.stage import SceneFailed, Stage
@@ -65,7 +65,7 @@ async def run_scenario(
     tell(f"{scenario.name}: {scenario.summary}")
     # Each round sets the stage itself: what does not come about then is that round's failure, not the run's.
     async with Lab(setting, folder=folder) as lab:
-        stage = Stage(lab)
+        stage = scenario.stage(lab)
         for number in range(1, rounds + 1):
             yield await play(scenario, stage, number)
 
@@ -140,6 +140,8 @@ def _broken(promise: Promise, stage: Stage, result: RoundResult) -> list[str]:
 def _phases(stage: Stage) -> Phases:
     """The takeover since the fault, as API, kernel, EC2 and wire saw it."""
     fault_at, lab = stage.fault_at, stage.lab
+    if lab.setting.targets:
+        return Phases(eni_ms=eni_phase_ms(lab.ec2.log, since=fault_at, caller=None))
     writes = list(lab.api.lease_writes)
     known = [w.transitions for w in writes if w.at < fault_at]
     names = {node.identity: node.name for node in lab.nodes.values()}

@@ -1,6 +1,7 @@
 """The faults the lab can show, and what vipd promises for each.
 
-Here are the sudden ones, and the list of all; planned moves are in ``handovers``, services that fail in ``outages``.
+Here are the sudden ones, and the list of all; planned moves are in ``handovers``, services that fail in
+``outages``, pods without an election in ``pods``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import signal
 
 from vipd.lab.handovers import LAGGING, PLANNED
 from vipd.lab.outages import OUTAGES
+from vipd.lab.pods import PODS
 from vipd.lab.promise import Promise, Scenario
 from vipd.lab.setting import Setting
 from vipd.lab.stage import Stage
@@ -230,5 +232,6 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         *PLANNED,
         *OUTAGES,
+        *PODS,
     )
 }

@@ -17,6 +17,12 @@ from vipd.lab.vpc import EniRecord
 VIP4 = ip_address("10.0.1.100")
 VIP6 = ip_address("fd00:10:0:1::100")
 KUBES = ("embedded", "real")
+SECOND = "net2"
+"""In ``Setting.homes``: a second interface of node a, on an ENI of its own in the same subnet."""
+
+CONFIRM_S = 1.0
+"""How long following takes to settle after an address answers: IMDS is asked every half second until then."""
+
 CHECK_PORT = 7080
 """Where a node's application says on loopback whether it is healthy, over HTTP."""
 
@@ -34,6 +40,8 @@ class Setting:
     """Pod addresses that are probed in the place of VIPs: nothing is elected, vipd maps and follows them."""
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What the CNI gives to net1 of a node's pod at the start: ADDR/PREFIX, by the node's name."""
+    pods: int = 100
+    """How many there are in the crowd that starts at once, where there is one."""
     sidecars: bool = True
     """Whether a ``vipd sidecar`` runs on each node."""
     nodes: tuple[str, ...] = ("a", "b")
@@ -68,6 +76,8 @@ class Node:
     space: Namespace
     mac: str
     eni: EniRecord | None = None
+    second: EniRecord | None = None
+    """The ENI of its second interface."""
     imds: Imds | None = None
     health: Health | None = None
     powered: bool = True

@@ -16,7 +16,7 @@ import signal as signals
 import sys
 import tempfile
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +34,7 @@ from vipd.lab.jobs import Jobs
 from vipd.lab.netns import Namespace
 from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
-from vipd.lab.setting import CHECK_PORT, Node, Setting
+from vipd.lab.setting import CHECK_PORT, SECOND, Node, Setting
 from vipd.lab.vpc import LAB_SUBNET, EniRecord, Vpc
 
 NAMESPACE, LEASE = "lab", "vip"
@@ -42,6 +42,9 @@ API_PORT, EC2_PORT, APP_PORT, LISTEN_PORT = 6443, 8773, 7000, 9808
 REGION = "us-east-2"
 CLIENT = "client"
 START_S = 20.0
+SECOND_TABLE = 102
+"""The routing table of what leaves by the second interface."""
+
 NODAD = 0x02
 """IFA_F_NODAD (linux/if_addr.h): an address is usable at once."""
 
@@ -124,16 +127,36 @@ class Lab:
         await space.ipr.addr("add", index=index, address=f"fd00:10:0:1::{host}", prefixlen=64, flags=NODAD)
         if self.setting.vpc:
             tail = "cccc" if name == CLIENT else f"{0xA + host - 11:x}"
-            eni = EniRecord(
-                id=f"eni-{tail:0>17}",
-                mac=mac,
-                subnet=LAB_SUBNET,
-                primary=ip_address(f"10.0.1.{host}"),
-                ipv6s=[ip_address(f"fd00:10:0:1::{host}")],
-                instance_id=f"i-{tail:0>17}",
-            )
-            self.vpc.add(eni)
-            self._spaces_by_eni[eni.id] = name
+            self._attach(name, f"i-{tail:0>17}", mac, host)
+
+    def _attach(self, port: str, instance: str, mac: str, host: int, *, device: int = 1) -> EniRecord:
+        """An ENI of the instance, behind the port."""
+        tail = "cccc" if port == CLIENT else f"{0xA + host - 11:x}"
+        eni = EniRecord(
+            id=f"eni-{tail:0>17}",
+            mac=mac,
+            subnet=LAB_SUBNET,
+            primary=ip_address(f"10.0.1.{host}"),
+            ipv6s=[ip_address(f"fd00:10:0:1::{host}")],
+            instance_id=instance,
+            device_number=device,
+        )
+        self.vpc.add(eni)
+        self._spaces_by_eni[eni.id] = port
+        return eni
+
+    async def _add_second(self, node: Node, addresses: Sequence[str]) -> None:
+        """net2, on an ENI of its own in the subnet of net1; what comes from its addresses leaves by it."""
+        assert isinstance(self.fabric, VpcFabric)
+        assert node.eni is not None
+        mac, host, ipr = "02:00:00:00:02:0a", 31, node.space.ipr
+        await self.fabric.plug(f"{node.name}2", node.space, SECOND, mac)
+        node.second = self._attach(f"{node.name}2", node.eni.instance_id, mac, host, device=2)
+        index = await node.space.index(SECOND)
+        await ipr.route("add", dst="10.0.1.0/24", oif=index, table=SECOND_TABLE, scope="link")
+        for address in addresses:
+            await self.add_address(node, address, interface=SECOND)
+            await ipr.rule("add", src=str(ip_interface(address).ip), src_len=32, table=SECOND_TABLE)
 
     async def _add_node(self, name: str, number: int) -> None:
         space = await self._space(name)
@@ -156,6 +179,8 @@ class Lab:
         self.nodes[name] = node
         for home in self.setting.homes.get(name, ()):
             await self.add_address(node, home)
+        if number == 1 and SECOND in self.setting.homes:
+            await self._add_second(node, self.setting.homes[SECOND])
         await self.start_application(node)
 
     async def add_stranger(self, name: str, mac: str, host: int) -> Namespace:
@@ -295,12 +320,12 @@ current-context: lab
                 stdin=asyncio.subprocess.DEVNULL,
             )
 
-    async def start_init(self, node: Node, *flags: str, space: Namespace | None = None) -> Process:
-        """Start ``vipd init`` on a node (``space``: in another pod of it); its log goes on in the node's log file."""
+    async def start_init(self, node: Node, *flags: str) -> Process:
+        """Start ``vipd init`` on a node; its log goes on in the node's log file."""
         node.log = self.folder / f"vipd-{node.name}.log"
         with node.log.open("ab") as log:
             return await self._spawn(
-                space or node.space,
+                node.space,
                 "vipd",
                 "init",
                 "--log-format",
