@@ -12,6 +12,7 @@ from collections.abc import Callable
 from vipd.core.model import Address
 from vipd.errors import VipdError
 from vipd.lab.kubeapi.records import LeaseWrite
+from vipd.lab.measure import Phases
 from vipd.lab.stagecraft import Stagecraft
 from vipd.lab.topology import LEASE, NAMESPACE, Lab
 from vipd.lab.vpc import boottime
@@ -36,6 +37,8 @@ class Stage(Stagecraft):
         self.standby = ""
         self.fault_at = 0.0
         self.owner_before = ""
+        self.notes: list[str] = []
+        """What a round is to tell beside its figures."""
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -155,7 +158,7 @@ class Stage(Stagecraft):
 
     async def set(self) -> None:
         """Before a round: every node up, one serves, the others stand by."""
-        self.complaints = []
+        self.complaints, self.notes = [], []
         self.owner_before = ""
         for node in self.lab.nodes.values():
             if not node.powered:
@@ -235,6 +238,10 @@ class Stage(Stagecraft):
             if over - first < in_s:
                 self.complaints.append(f"node {name} announced more than {most} times within {over - first:.2f} s")
                 return
+
+    def phases(self) -> Phases | None:
+        """How the round spent its time, where that is no takeover."""
+        return None
 
     def foreign_ec2_writes(self, since: float) -> list[str]:
         """EC2 writes begun by a member that the Lease did not name at that moment."""
