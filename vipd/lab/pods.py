@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from vipd.core.model import Address
+from vipd.errors import VipdError
 from vipd.lab.fabric import Bridge
 from vipd.lab.netns import Namespace, join
 from vipd.lab.setting import Node
@@ -24,6 +25,12 @@ from vipd.lab.vpc import LAB_SUBNET
 
 FIRST = ip_address("10.0.1.100")
 """The address of the first pod; the others follow."""
+
+START_S = 600
+"""In a hundred pods at once, ``vipd init`` takes two cores a minute before each waits for its address."""
+
+LEAST_CPU_S = 0.2
+"""What starting one costs at least."""
 
 _PREFIX = LAB_SUBNET.cidr4.prefixlen
 
@@ -93,14 +100,14 @@ class Pods:
         await self._until_idle()
 
     async def _until_idle(self) -> None:
-        """Until all together use less than half a core: the machine has started them."""
+        """Until all together use less than half a core: the machine has started them.  Raises VipdError."""
         used_s = self._used_s()
-        while True:
+        for _ in range(START_S):
             await asyncio.sleep(1.0)
             before_s, used_s = used_s, self._used_s()
-            if used_s - before_s < 0.5 and used_s > 0.2 * len(self._all):
+            if used_s - before_s < 0.5 and used_s > LEAST_CPU_S * len(self._all):
                 return
-            self._lab.require_well()
+        raise VipdError(f"{len(self._all)} times vipd init did not start within {START_S} s: this machine is too busy")
 
     def _used_s(self) -> float:
         return sum(_cpu_s(pod.init.pid) for pod in self._all if pod.init is not None and pod.init.returncode is None)

@@ -156,11 +156,6 @@ class PodStage(Stage):
         if not await self.lab.delete_address(self.node(name), local.ip, prefixlen=local.network.prefixlen):
             self.complaints.append(f"node {name} did not bear {local.ip} when it was to be deleted")
 
-    async def move(self, home: str, old: str, new: str) -> None:
-        """It leaves one pod and comes to another, as keepalived in them would do it."""
-        await self.delete(old, home)
-        await self.add(new, home)
-
     async def init(self, name: str, *flags: str) -> Init:
         """``vipd init`` in a node's pod, to its end."""
         node, began_at = self.node(name), self.now()
