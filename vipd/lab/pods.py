@@ -74,7 +74,7 @@ class Pods:
         """The node's own part: a bridge for eth0 of its pods, and forwarding."""
         node.space.sysctl({"net/ipv4/ip_forward": 1})
         await Bridge(node.space, "pods").start([f"{_gateway(node)}/24"])
-        await self._lab.control.space.ipr.route("add", dst=f"{_gateway(node)}/24", gateway=node.management)
+        await self._lab.control.space.ipr.route("add", dst=f"10.244.{node.number}.0/24", gateway=node.management)
 
     async def _pod(self, node: Node, number: int) -> Pod:
         space = await self._lab.new_space(f"pod-{number}")
