@@ -88,7 +88,7 @@ def setting_for(
         setting = replace(setting, duration_s=duration_s)
     if ec2_s is not None:
         setting = replace(setting, ec2_s=ec2_s)
-    if fence is not None:
+    if fence is not None and not setting.targets:
         setting = replace(setting, arguments=(*setting.arguments, "--fence", fence))
     return setting
 
