@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vipd.core.model import Address
 from vipd.lab.ec2 import Call
-from vipd.lab.measure import Away, Phases, Take, eni_phase_ms, takeover_phases, two_owners_s
+from vipd.lab.measure import Away, Phases, Take, eni_phase_ms, following_phases, takeover_phases, two_owners_s
 from vipd.lab.observer import Announcement, Bearing
 from vipd.lab.probes import ProbeLog
 
@@ -296,3 +296,39 @@ def test_the_eni_phase_is_the_ec2_calls_that_moved_the_mapping(calls: list[Call]
 
 def test_where_the_taker_is_not_known_whoever_called_counts() -> None:
     assert eni_phase_ms([call(1, 1.4, caller="c")], since=1.0, caller=None) == 400
+
+
+# ----------------------------------------------------------------------------------------------- following
+
+
+def followed(bearings: list[Bearing], calls: list[Call]) -> Phases:
+    return following_phases(since=1.0, bearings=bearings, calls=calls)
+
+
+def test_each_coming_of_an_address_has_the_call_that_follows_it() -> None:
+    comings = [bearing("b", 2.0, 3.0), bearing("b", 4.0, 5.0), bearing("b", 6.0)]
+    calls = [call(2.01, 2.41), call(4.03, 4.43), call(6.02, 6.52)]
+
+    assert followed(comings, calls) == Phases(detect_ms=20.0, eni_ms=500.0)
+
+
+def test_a_request_stamped_before_the_coming_that_it_is_for_took_no_time() -> None:
+    assert followed([bearing("b", 2.0)], [call(1.99, 2.39)]) == Phases(detect_ms=0.0, eni_ms=400.0)
+
+
+def test_refused_calls_and_pauses_count_until_the_address_is_assigned() -> None:
+    calls = [call(2.01, 2.11, outcome="RequestLimitExceeded"), call(4.0, 4.41)]
+
+    assert followed([bearing("b", 2.0)], calls) == Phases(detect_ms=10.0, eni_ms=2400.0)
+
+
+def test_a_repair_has_no_coming() -> None:
+    assert followed([bearing("b", 0.5)], [call(6.0, 6.4)]) == Phases(eni_ms=400.0)
+
+
+def test_what_another_node_called_is_no_answer_to_a_coming() -> None:
+    assert followed([bearing("b", 2.0)], [call(2.01, 2.41, caller="c")]).detect_ms is None
+
+
+def test_calls_from_before_the_fault_are_left_out() -> None:
+    assert followed([bearing("b", 0.5)], [call(0.6, 1.0)]) == Phases()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -212,6 +213,40 @@ def eni_phase_ms(calls: Sequence[Call], *, since: float, caller: str | None) -> 
         return None
     last = max(assigned.values())
     return _ms(min(c.started_at for c in useful if c.started_at <= last), last)
+
+
+def following_phases(
+    *, since: float, bearings: Sequence[Bearing], calls: Sequence[Call], slack_s: float = 0.05
+) -> Phases:
+    """Of each coming of an address after ``since``: the address there to the EC2 request that names it (``detect_ms``,
+    the median), and that request to the end of the Assign that succeeded (``eni_ms``, the longest).
+
+    Calls without a coming (a repair) have the second one only.  ``slack_s``: address and request are read from two
+    sources, and may be stamped in either order.
+    """
+    detected, moved = [], []
+    for (caller, address), theirs in _by_caller_and_address(calls, since).items():
+        came = sorted(b.since for b in bearings if (b.node, b.address) == (caller, address) and b.since >= since)
+        for start, end in itertools.pairwise([since - slack_s, *came, math.inf]):
+            group = [c for c in theirs if start - slack_s <= c.started_at < end - slack_s]
+            if group and start in came:
+                detected.append(max(0.0, group[0].started_at - start) * 1000)
+            done = next((c for c in group if c.action.startswith("Assign") and c.outcome == "OK"), None)
+            if done is not None:
+                moved.append((done.ended_at - group[0].started_at) * 1000)
+    return Phases(
+        detect_ms=round(statistics.median(detected), 1) if detected else None,
+        eni_ms=round(max(moved), 1) if moved else None,
+    )
+
+
+def _by_caller_and_address(calls: Sequence[Call], since: float) -> dict[tuple[str, Address], list[Call]]:
+    found: dict[tuple[str, Address], list[Call]] = {}
+    for call in sorted(calls, key=lambda c: c.started_at):
+        if call.started_at >= since:
+            for address in call.addresses:
+                found.setdefault((call.caller, address), []).append(call)
+    return found
 
 
 def _ms(since: float | None, until: float | None) -> float | None:

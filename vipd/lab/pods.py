@@ -1,215 +1,144 @@
-"""Scenarios of pods whose addresses a CNI or an application moves: ``vipd init``, and following in ``vipd sidecar``."""
+"""Many small pods on the lab's nodes: more than a node for each could be built, and all behind the nodes' ENIs.
+
+    pod ── eth0 ── a bridge of its node ── management network, and the node's IMDS (the cluster network)
+        └─ net1, with the ENI's MAC ── routed by its node to the fabric (as ipvlan in its L3 mode does)
+
+``vipd init`` runs in each.  Its address is given to a pod by ``furnish``, so that a hundred can come at once.
+"""
 
 from __future__ import annotations
 
-import signal
+import asyncio
+import os
+from asyncio.subprocess import Process
+from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
-from vipd.lab.crowd import CROWD, play_crowd
-from vipd.lab.pod_stage import PodStage
-from vipd.lab.promise import Promise, Scenario
-from vipd.lab.setting import SECOND, Setting
-from vipd.lab.stage import Stage
+from vipd.core.model import Address
+from vipd.errors import VipdError
+from vipd.lab.fabric import Bridge
+from vipd.lab.netns import Namespace, join
+from vipd.lab.setting import Node
+from vipd.lab.topology import Lab
+from vipd.lab.vpc import LAB_SUBNET
 
-POD_A, POD_B, POD_C = (ip_address(f"10.0.1.{n}") for n in (80, 81, 82))
-POD6 = ip_address("fd00:10:0:1::80")
-FOREIGN = "10.0.1.12/24"
-"""The primary address of node b's ENI, which no other ENI can have."""
+FIRST = ip_address("10.0.1.100")
+"""The address of the first pod; the others follow."""
 
+START_S = 600
+"""In a hundred pods at once, ``vipd init`` takes two cores a minute before each waits for its address."""
 
-NODES_OWN = ("--ignore", "fd00:10:0:1::/64")
-"""The lab's net1 bears the node's own IPv6 address beside the pod's, which no pod's interface does."""
+LEAST_CPU_S = 0.2
+"""What starting one costs at least."""
 
-
-def _pods(stage: Stage) -> PodStage:
-    assert isinstance(stage, PodStage)
-    return stage
-
-
-async def _init(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    await pod.init("a", *NODES_OWN)
-    pod.require_calls(1)
-    await pod.until_delivered("a", *pod.vips, within_s=2)
+_PREFIX = LAB_SUBNET.cidr4.prefixlen
 
 
-async def _init_throttled(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.ec2_error("RequestLimitExceeded", calls=2)
-    pod.bear_witness("a")
-    await pod.init("a", *NODES_OWN)
-    pod.require_calls(3)
-    await pod.until_delivered("a", *pod.vips, within_s=2)
+@dataclass(slots=True)
+class Pod:
+    """One of them, and its ``vipd init``."""
+
+    node: Node
+    number: int
+    space: Namespace
+    pod_ip: str
+    """Of eth0."""
+    init: Process | None = None
+
+    @property
+    def address(self) -> Address:
+        """What net1 gets."""
+        return FIRST + self.number
 
 
-async def _init_one_bad(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    await pod.lab.add_address(pod.node("a"), FOREIGN)
-    said = await pod.init("a", code=1)
-    await pod.take_away("a", ip_address("10.0.1.12"))
-    if "10.0.1.12 on net1" not in said or "refused" not in said:
-        pod.complaints.append(f"vipd init did not tell what was wrong: {said}")
-    await pod.until_delivered("a", *pod.vips, within_s=2)
+class Pods:
+    """Built when they are first needed, and kept for later rounds."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._all: list[Pod] = []
+        self._borne: set[int] = set()
+
+    async def build(self, count: int) -> list[Pod]:
+        """So many, dealt out to the nodes in turn."""
+        if not self._all:
+            for node in self._lab.nodes.values():
+                await self._ready(node)
+            nodes = list(self._lab.nodes.values())
+            for number in range(count):
+                self._all.append(await self._pod(nodes[number % len(nodes)], number))
+        return self._all
+
+    async def _ready(self, node: Node) -> None:
+        """The node's own part: a bridge for eth0 of its pods, and forwarding."""
+        node.space.sysctl({"net/ipv4/ip_forward": 1})
+        await Bridge(node.space, "pods").start([f"{_gateway(node)}/24"])
+        await self._lab.control.space.ipr.route("add", dst=f"10.244.{node.number}.0/24", gateway=node.management)
+
+    async def _pod(self, node: Node, number: int) -> Pod:
+        space = await self._lab.new_space(f"pod-{number}")
+        pod_ip = str(ip_address(_gateway(node)) + 1 + number)
+        pods = await node.space.index("pods")
+        cable, _ = await join(node.space, f"c{number}", space, "eth0")
+        await node.space.ipr.link("set", index=cable, master=pods)
+        await space.ipr.addr("add", index=await space.index("eth0"), address=pod_ip, prefixlen=24)
+        await space.ipr.route("add", dst="0.0.0.0/0", gateway=_gateway(node))
+        index, _ = await join(node.space, f"v{number}", space, "net1", other_mac=node.mac)
+        node.space.sysctl({f"net/ipv4/conf/v{number}/proxy_arp": 1, f"net/ipv4/neigh/v{number}/proxy_delay": 0})
+        await node.space.ipr.route("add", dst=f"{FIRST + number}/32", oif=index, scope=253)
+        pod = Pod(node, number, space, pod_ip)
+        if pod.address in self._lab.probes:
+            await self._lab.start_responder(space, node.name)
+            self._lab.observer.watch_addresses(node.name, space)
+        return pod
+
+    async def start_init(self) -> None:
+        """Start ``vipd init`` in every pod, and wait until all wait for their addresses."""
+        for pod in self._all:
+            pod.init = await self._lab.start_init(pod.node, space=pod.space, env={"POD_IP": pod.pod_ip})
+        await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        """Until all together use less than half a core: the machine has started them.  Raises VipdError."""
+        used_s = self._used_s()
+        for _ in range(START_S):
+            await asyncio.sleep(1.0)
+            before_s, used_s = used_s, self._used_s()
+            if used_s - before_s < 0.5 and used_s > LEAST_CPU_S * len(self._all):
+                return
+        raise VipdError(f"{len(self._all)} times vipd init did not start within {START_S} s: this machine is too busy")
+
+    def _used_s(self) -> float:
+        return sum(_cpu_s(pod.init.pid) for pod in self._all if pod.init is not None and pod.init.returncode is None)
+
+    async def furnish(self) -> None:
+        """The CNI gives every pod its address."""
+        for pod in self._all:
+            index = await pod.space.index("net1")
+            await pod.space.ipr.addr("add", index=index, address=str(pod.address), prefixlen=_PREFIX)
+            self._borne.add(pod.number)
+
+    async def clear(self) -> None:
+        """End every ``vipd init`` that still runs, and take the addresses away."""
+        for pod in self._all:
+            if pod.init is not None and pod.init.returncode is None:
+                pod.init.kill()
+                await pod.init.wait()
+            if pod.number in self._borne:
+                index = await pod.space.index("net1")
+                await pod.space.ipr.addr("del", index=index, address=str(pod.address), prefixlen=_PREFIX)
+                self._borne.remove(pod.number)
 
 
-async def _follow(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    await pod.give("a", POD_C)
-    await pod.until_delivered("a", POD_C, within_s=5)
-    pod.require_calls(1)
-    pod.require_prompt("a", POD_C, within_s=0.15)
+def _gateway(node: Node) -> str:
+    return f"10.244.{node.number}.1"
 
 
-async def _follow_return(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    for old, new in (("a", "b"), ("b", "a"), ("a", "b")):
-        await pod.take_away(old, POD_A)
-        await pod.give(new, POD_A)
-        await pod.until_delivered(new, POD_A, within_s=5)
-    pod.require_calls(3)
-
-
-async def _follow_restart(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        pod.signal("a", number)
-        vipd = pod.node("a").vipd
-        assert vipd is not None
-        await vipd.wait()
-        await pod.lab.start_vipd(pod.node("a"))
-        await pod.pause(4.0)
-    pod.require_calls(0)
-
-
-async def _same_subnet(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    await pod.init("a", *NODES_OWN)
-    pod.require_calls(2)
-    node = pod.node("a")
-    for address, eni in ((POD_A, node.eni), (POD_B, node.second)):
-        if eni is None or pod.lab.vpc.owner(address) != eni.id:
-            pod.complaints.append(f"{address} is mapped to {pod.lab.vpc.owner(address)}")
-    await pod.until(
-        "both addresses answer",
-        lambda: all(log.answered_since(pod.now() - 0.2) == "a" for log in pod.lab.probes.values()),
-        within_s=3,
-    )
-
-
-async def _ipv6_move(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    await pod.take_away("a", POD6)
-    await pod.give("b", POD6, prefixlen=64)
-    await pod.until_delivered("b", POD6, within_s=6)
-    pod.require_calls(4, describe=True)
-
-
-async def _drift(stage: Stage) -> None:
-    pod = _pods(stage)
-    pod.bear_witness("a")
-    pod.steal(POD_A)
-    await pod.until_delivered("a", POD_A, within_s=20)
-    pod.require_calls(1)
-
-
-async def _crowd(stage: Stage) -> None:
-    await play_crowd(_pods(stage))
-
-
-_INIT = Setting(targets=(POD_A, POD_B), homes={"a": ("10.0.1.80/24", "10.0.1.81/32")}, sidecars=False)
-_FOLLOW = Setting(targets=(POD_A,), homes={"a": ("10.0.1.80/24",)})
-
-PODS = (
-    Scenario(
-        "init",
-        "vipd init maps two addresses of a new pod; the gap counts from its start",
-        Promise("exit code 0, one EC2 call, no Describe; gap ≤ 3 s + the EC2 call", gap_ms=3000.0),
-        _init,
-        _INIT,
-        PodStage,
-    ),
-    Scenario(
-        "init-throttled",
-        "vipd init while EC2 throttles two calls",
-        Promise("exit code 0, three EC2 calls; gap ≤ 16 s + the EC2 call", gap_ms=16000.0),
-        _init_throttled,
-        _INIT,
-        PodStage,
-    ),
-    Scenario(
-        "init-one-bad",
-        "vipd init, and one of three addresses is the primary of another ENI",
-        Promise("exit code 1 and its reason; the others are mapped", gap_ms=6000.0),
-        _init_one_bad,
-        _INIT,
-        PodStage,
-    ),
-    Scenario(
-        "follow",
-        "an address comes to a pod whose sidecar follows",
-        Promise("EC2 is called at once, once; gap ≤ 0.7 s + the EC2 call", gap_ms=700.0),
-        _follow,
-        Setting(targets=(POD_C, POD_A), homes={"a": ("10.0.1.80/24",)}, nodes=("a",)),
-        PodStage,
-    ),
-    Scenario(
-        "follow-return",
-        "the application moves its address to the other pod, back, and there again",
-        Promise("gap ≤ 0.3 s + the EC2 call, one call a move", gap_ms=300.0, owner_changes=True),
-        _follow_return,
-        _FOLLOW,
-        PodStage,
-    ),
-    Scenario(
-        "follow-100-pods",
-        f"{CROWD} pods start at once, on EC2's own request rates (50 at once, 5 a second)",
-        Promise("all are mapped; EC2 calls ≤ 2.2 a pod"),
-        _crowd,
-        Setting(targets=(POD_A,), homes={"a": ("10.0.1.80/24",)}, nodes=("a",), sidecars=False),
-        PodStage,
-    ),
-    Scenario(
-        "follow-restart",
-        "the following sidecar is stopped and started, then killed and started",
-        Promise("0 probes lost, no EC2 call", lost=0, owner_changes=False),
-        _follow_restart,
-        _FOLLOW,
-        PodStage,
-    ),
-    Scenario(
-        "same-subnet-enis",
-        "vipd init on a node with two ENIs in one subnet",
-        Promise("each address on the ENI of its interface; gap ≤ 3 s + the EC2 calls", gap_ms=3000.0),
-        _same_subnet,
-        Setting(
-            targets=(POD_A, POD_B),
-            homes={"a": ("10.0.1.80/24",), SECOND: ("10.0.1.81/32",)},
-            nodes=("a",),
-            sidecars=False,
-        ),
-        PodStage,
-    ),
-    Scenario(
-        "ipv6-move",
-        "the application moves an IPv6 address to the other pod (no atomic move in EC2)",
-        Promise("gap ≤ 1.2 s + the EC2 calls that move it", gap_ms=1200.0, owner_changes=True),
-        _ipv6_move,
-        Setting(targets=(POD6,), homes={"a": ("fd00:10:0:1::80/64",)}),
-        PodStage,
-    ),
-    Scenario(
-        "drift",
-        "somebody else's EC2 call maps a pod's address to another ENI",
-        Promise("gap ≤ 16 s + the EC2 call, one call", gap_ms=16000.0, owner_changes=False),
-        _drift,
-        _FOLLOW,
-        PodStage,
-    ),
-)
+def _cpu_s(pid: int) -> float:
+    """User and system time of a process (proc_pid_stat(5)); 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -25,6 +25,8 @@ class Promise:
     """The longest gap, not counting the EC2 calls of the takeover."""
     durations: float = 0.0
     """How many Lease durations come on top of ``gap_ms``."""
+    detect_ms: float | None = None
+    """The most that the phase ``detect_ms`` may be."""
     owner_changes: bool | None = None
     two_owners: bool = False
     """Whether two owners are tolerated (never, at durations of 2 s and above)."""
@@ -45,4 +47,3 @@ class Scenario:
     promise: Promise
     act: Act
     setting: Setting = field(default_factory=Setting)
-    stage: type[Stage] = Stage

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipd.core.model import Address
-from vipd.lab.measure import Phases, RoundResult, Take, Timeline, eni_phase_ms, takeover_phases, two_owners_s
+from vipd.lab.measure import Phases, RoundResult, Take, Timeline, takeover_phases, two_owners_s
+from vipd.lab.podstage import PodStage
 from vipd.lab.promise import Promise, Scenario
 from vipd.lab.setting import Setting
 from vipd.lab.stage import SceneFailed, Stage
@@ -29,11 +30,16 @@ ANSWERS_IN_S = 1.2
 Teller = Callable[[str], None]
 
 
+def stage_of(lab: Lab) -> Stage:
+    """The stage for what the lab is to show: an election, or addresses that are followed."""
+    return PodStage(lab) if lab.setting.targets else Stage(lab)
+
+
 @asynccontextmanager
 async def staged(setting: Setting, *, folder: Path | None = None) -> AsyncIterator[Stage]:
     """A running lab with everything in place."""
     async with Lab(setting, folder=folder) as lab:
-        stage = Stage(lab)
+        stage = stage_of(lab)
         await stage.set()
         yield stage
 
@@ -65,9 +71,12 @@ async def run_scenario(
     tell(f"{scenario.name}: {scenario.summary}")
     # Each round sets the stage itself: what does not come about then is that round's failure, not the run's.
     async with Lab(setting, folder=folder) as lab:
-        stage = scenario.stage(lab)
+        stage = stage_of(lab)
         for number in range(1, rounds + 1):
-            yield await play(scenario, stage, number)
+            timeline = await play(scenario, stage, number)
+            for note in stage.notes:
+                tell(f"  {note}")
+            yield timeline
 
 
 def setting_for(
@@ -79,7 +88,7 @@ def setting_for(
         setting = replace(setting, duration_s=duration_s)
     if ec2_s is not None:
         setting = replace(setting, ec2_s=ec2_s)
-    if fence is not None:
+    if fence is not None and not setting.targets:
         setting = replace(setting, arguments=(*setting.arguments, "--fence", fence))
     return setting
 
@@ -129,6 +138,9 @@ def _broken(promise: Promise, stage: Stage, result: RoundResult) -> list[str]:
     limit = promise.limit_ms(stage.duration_s, result.phases.eni_ms)
     if limit is not None and result.gap_ms > limit:
         broken.append(f"gap {result.gap_ms:.0f} ms, promised {limit:.0f} ms")
+    detected_ms = result.phases.detect_ms
+    if promise.detect_ms is not None and (detected_ms is None or detected_ms > promise.detect_ms):
+        broken.append(f"{detected_ms} ms until EC2 was called, promised {promise.detect_ms:g} ms")
     changed = result.owner_after != result.owner_before
     if promise.owner_changes is not None and changed != promise.owner_changes:
         broken.append(f"owner {result.owner_before} -> {result.owner_after}")
@@ -140,8 +152,9 @@ def _broken(promise: Promise, stage: Stage, result: RoundResult) -> list[str]:
 def _phases(stage: Stage) -> Phases:
     """The takeover since the fault, as API, kernel, EC2 and wire saw it."""
     fault_at, lab = stage.fault_at, stage.lab
-    if lab.setting.targets:
-        return Phases(eni_ms=eni_phase_ms(lab.ec2.log, since=fault_at, caller=None))
+    own = stage.phases()
+    if own is not None:
+        return own
     writes = list(lab.api.lease_writes)
     known = [w.transitions for w in writes if w.at < fault_at]
     names = {node.identity: node.name for node in lab.nodes.values()}

@@ -1,16 +1,16 @@
 """The faults the lab can show, and what vipd promises for each.
 
-Here are the sudden ones, and the list of all; planned moves are in ``handovers``, services that fail in
-``outages``, pods without an election in ``pods``.
+Here are the sudden ones, and the list of all; planned moves are in ``handovers``, services that fail in ``outages``,
+pods without an election in ``followings``.
 """
 
 from __future__ import annotations
 
 import signal
 
+from vipd.lab.followings import FOLLOWINGS
 from vipd.lab.handovers import LAGGING, PLANNED
 from vipd.lab.outages import OUTAGES
-from vipd.lab.pods import PODS
 from vipd.lab.promise import Promise, Scenario
 from vipd.lab.setting import Setting
 from vipd.lab.stage import Stage
@@ -232,6 +232,6 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         *PLANNED,
         *OUTAGES,
-        *PODS,
+        *FOLLOWINGS,
     )
 }

@@ -17,12 +17,6 @@ from vipd.lab.vpc import EniRecord
 VIP4 = ip_address("10.0.1.100")
 VIP6 = ip_address("fd00:10:0:1::100")
 KUBES = ("embedded", "real")
-SECOND = "net2"
-"""In ``Setting.homes``: a second interface of node a, on an ENI of its own in the same subnet."""
-
-CONFIRM_S = 1.0
-"""How long following takes to settle after an address answers: IMDS is asked every half second until then."""
-
 CHECK_PORT = 7080
 """Where a node's application says on loopback whether it is healthy, over HTTP."""
 
@@ -39,9 +33,13 @@ class Setting:
     targets: tuple[Address, ...] = ()
     """Pod addresses that are probed in the place of VIPs: nothing is elected, vipd maps and follows them."""
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What the CNI gives to net1 of a node's pod at the start: ADDR/PREFIX, by the node's name."""
-    pods: int = 100
-    """How many there are in the crowd that starts at once, where there is one."""
+    """What the CNI gives to a node's pod at the start: ADDR/PREFIX on net1, or ADDR/PREFIX%IF, by the node's name."""
+    enis: int = 1
+    """How many ENIs a node has in the one subnet: net1, net2 ..."""
+    limit4: int = 10
+    """How many IPv4 addresses an ENI may have, its primary included (m5.large: 10, m5.4xlarge: 30)."""
+    pods: int = 0
+    """How many small pods there are beside those that the nodes are themselves, in the scenario with many."""
     sidecars: bool = True
     """Whether a ``vipd sidecar`` runs on each node."""
     nodes: tuple[str, ...] = ("a", "b")
@@ -76,8 +74,9 @@ class Node:
     space: Namespace
     mac: str
     eni: EniRecord | None = None
-    second: EniRecord | None = None
-    """The ENI of its second interface."""
+    """Of net1."""
+    further_enis: dict[str, EniRecord] = field(default_factory=dict)
+    """By interface: net2 ..."""
     imds: Imds | None = None
     health: Health | None = None
     powered: bool = True
@@ -98,6 +97,11 @@ class Node:
     @property
     def management(self) -> str:
         return f"10.99.0.{10 + self.number}"
+
+    @property
+    def enis(self) -> dict[str, EniRecord]:
+        """By interface."""
+        return ({"net1": self.eni} if self.eni else {}) | self.further_enis
 
     @property
     def alive(self) -> bool:

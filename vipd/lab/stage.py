@@ -12,6 +12,7 @@ from collections.abc import Callable
 from vipd.core.model import Address
 from vipd.errors import VipdError
 from vipd.lab.kubeapi.records import LeaseWrite
+from vipd.lab.measure import Phases
 from vipd.lab.stagecraft import Stagecraft
 from vipd.lab.topology import LEASE, NAMESPACE, Lab
 from vipd.lab.vpc import boottime
@@ -36,6 +37,8 @@ class Stage(Stagecraft):
         self.standby = ""
         self.fault_at = 0.0
         self.owner_before = ""
+        self.notes: list[str] = []
+        """What a round is to tell beside its figures."""
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -155,7 +158,7 @@ class Stage(Stagecraft):
 
     async def set(self) -> None:
         """Before a round: every node up, one serves, the others stand by."""
-        self.complaints = []
+        self.complaints, self.notes = [], []
         self.owner_before = ""
         for node in self.lab.nodes.values():
             if not node.powered:
@@ -236,15 +239,16 @@ class Stage(Stagecraft):
                 self.complaints.append(f"node {name} announced more than {most} times within {over - first:.2f} s")
                 return
 
+    def phases(self) -> Phases | None:
+        """How the round spent its time, where that is no takeover."""
+        return None
+
     def foreign_ec2_writes(self, since: float) -> list[str]:
-        """EC2 writes for a VIP begun by a member that the Lease did not name at that moment."""
-        if self.lab.setting.targets:
-            return []  # nothing is elected
+        """EC2 writes begun by a member that the Lease did not name at that moment."""
         found = []
         for call in self.lab.ec2.log:
-            elsewhere = not set(self.vips) & set(call.addresses)
-            if call.started_at < since or call.action.startswith("Describe") or elsewhere:
-                continue  # a pod's own addresses are its own business
+            if call.started_at < since or call.action.startswith("Describe"):
+                continue
             holders = [w for w in self.lab.api.lease_writes if w.at <= call.started_at]
             node = self.lab.nodes.get(call.caller)
             if node is not None and (not holders or holders[-1].holder != node.identity):

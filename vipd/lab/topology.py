@@ -16,9 +16,10 @@ import signal as signals
 import sys
 import tempfile
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
+from socket import AF_INET
 from types import TracebackType
 from typing import Any
 
@@ -34,7 +35,7 @@ from vipd.lab.jobs import Jobs
 from vipd.lab.netns import Namespace
 from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
-from vipd.lab.setting import CHECK_PORT, SECOND, Node, Setting
+from vipd.lab.setting import CHECK_PORT, Node, Setting
 from vipd.lab.vpc import LAB_SUBNET, EniRecord, Vpc
 
 NAMESPACE, LEASE = "lab", "vip"
@@ -42,9 +43,6 @@ API_PORT, EC2_PORT, APP_PORT, LISTEN_PORT = 6443, 8773, 7000, 9808
 REGION = "us-east-2"
 CLIENT = "client"
 START_S = 20.0
-SECOND_TABLE = 102
-"""The routing table of what leaves by the second interface."""
-
 NODAD = 0x02
 """IFA_F_NODAD (linux/if_addr.h): an address is usable at once."""
 
@@ -75,6 +73,8 @@ class Lab:
         self.nodes: dict[str, Node] = {}
         self._spaces: list[Namespace] = []
         self._spaces_by_eni: dict[str, str] = {}
+        self._ports_by_eni: dict[str, str] = {}
+        self._ruled: set[tuple[str, str]] = set()
         self._processes: list[Process] = []
         self.jobs = Jobs()
 
@@ -93,20 +93,21 @@ class Lab:
 
     # -------------------------------------------------------------------------------------- building
 
-    async def _space(self, name: str) -> Namespace:
+    async def new_space(self, name: str) -> Namespace:
+        """A namespace that lives as long as the lab."""
         space = Namespace(name)
         self._spaces.append(space)
         return await space.start()
 
     async def _build(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.fabric_space = await self._space("fabric")
+        self.fabric_space = await self.new_space("fabric")
         self.fabric: VpcFabric | Bridge
         self.fabric = await (VpcFabric if self.setting.vpc else Bridge)(self.fabric_space).start()
-        self.control = await Management(await self._space("ctl")).start()
+        self.control = await Management(await self.new_space("ctl")).start()
         await self.api.begin(self.control.space.listen(Management.API, API_PORT))
         await self.ec2.start(self.control.space.listen(Management.EC2, EC2_PORT))
-        self.client = await self._space(CLIENT)
+        self.client = await self.new_space(CLIENT)
         await self._plug(CLIENT, self.client, "02:00:00:00:01:c8", 200)
         for number, name in enumerate(self.setting.nodes, 1):
             await self._add_node(name, number)
@@ -115,51 +116,38 @@ class Lab:
             await self._deliver(change.address, change.eni)
         await self._start_prober()
 
-    async def _plug(self, name: str, space: Namespace, mac: str, host: int) -> None:
+    async def _plug(
+        self, name: str, space: Namespace, mac: str, host: int, *, interface: str = "net1", device: int = 1
+    ) -> None:
+        port = name if device == 1 else f"{name}-{device}"
         if isinstance(self.fabric, VpcFabric):
-            await self.fabric.plug(name, space, "net1", mac)
+            await self.fabric.plug(port, space, interface, mac)
         else:
-            await self.fabric.plug(f"p-{name}", space, "net1", mac)
-        index = await space.index("net1")
+            await self.fabric.plug(f"p-{port}", space, interface, mac)
+        index = await space.index(interface)
         # The hypervisor answers ARP, and a node must not answer for what its other interfaces have.
         space.sysctl({"net/ipv4/conf/all/arp_ignore": 1, "net/ipv4/conf/all/arp_announce": 2})
         await space.ipr.addr("add", index=index, address=f"10.0.1.{host}", prefixlen=24)
         await space.ipr.addr("add", index=index, address=f"fd00:10:0:1::{host}", prefixlen=64, flags=NODAD)
         if self.setting.vpc:
             tail = "cccc" if name == CLIENT else f"{0xA + host - 11:x}"
-            self._attach(name, f"i-{tail:0>17}", mac, host)
-
-    def _attach(self, port: str, instance: str, mac: str, host: int, *, device: int = 1) -> EniRecord:
-        """An ENI of the instance, behind the port."""
-        tail = "cccc" if port == CLIENT else f"{0xA + host - 11:x}"
-        eni = EniRecord(
-            id=f"eni-{tail:0>17}",
-            mac=mac,
-            subnet=LAB_SUBNET,
-            primary=ip_address(f"10.0.1.{host}"),
-            ipv6s=[ip_address(f"fd00:10:0:1::{host}")],
-            instance_id=instance,
-            device_number=device,
-        )
-        self.vpc.add(eni)
-        self._spaces_by_eni[eni.id] = port
-        return eni
-
-    async def _add_second(self, node: Node, addresses: Sequence[str]) -> None:
-        """net2, on an ENI of its own in the subnet of net1; what comes from its addresses leaves by it."""
-        assert isinstance(self.fabric, VpcFabric)
-        assert node.eni is not None
-        mac, host, ipr = "02:00:00:00:02:0a", 31, node.space.ipr
-        await self.fabric.plug(f"{node.name}2", node.space, SECOND, mac)
-        node.second = self._attach(f"{node.name}2", node.eni.instance_id, mac, host, device=2)
-        index = await node.space.index(SECOND)
-        await ipr.route("add", dst="10.0.1.0/24", oif=index, table=SECOND_TABLE, scope="link")
-        for address in addresses:
-            await self.add_address(node, address, interface=SECOND)
-            await ipr.rule("add", src=str(ip_interface(address).ip), src_len=32, table=SECOND_TABLE)
+            first = next((e.instance_id for e in self.vpc.enis.values() if self.node_of(e.id) == name), "")
+            eni = EniRecord(
+                id=f"eni-{tail:0>17}",
+                mac=mac,
+                subnet=LAB_SUBNET,
+                primary=ip_address(f"10.0.1.{host}"),
+                ipv6s=[ip_address(f"fd00:10:0:1::{host}")],
+                instance_id=first or f"i-{tail:0>17}",
+                device_number=device,
+                limit4=self.setting.limit4,
+            )
+            self.vpc.add(eni)
+            self._spaces_by_eni[eni.id] = name
+            self._ports_by_eni[eni.id] = port
 
     async def _add_node(self, name: str, number: int) -> None:
-        space = await self._space(name)
+        space = await self.new_space(name)
         node = Node(name, number, space, mac=f"02:00:00:00:01:{9 + number:02x}")
         await self._plug(name, space, node.mac, 10 + number)
         await self.control.plug(name, space, f"{node.management}/24")
@@ -167,6 +155,8 @@ class Lab:
         node.uid = await self.api.add_pod(NAMESPACE, node.pod, node=f"node-{name}")
         if self.setting.vpc:
             node.eni = next(e for e in self.vpc.enis.values() if e.mac == node.mac)
+            for device in range(2, self.setting.enis + 1):
+                await self._add_eni(node, device)
             access_key = f"AKIALAB{name.upper()}"
             self.ec2.credentials[access_key] = name
             await space.ipr.addr("add", index=1, address=metadata.ADDRESS, prefixlen=32)
@@ -179,13 +169,30 @@ class Lab:
         self.nodes[name] = node
         for home in self.setting.homes.get(name, ()):
             await self.add_address(node, home)
-        if number == 1 and SECOND in self.setting.homes:
-            await self._add_second(node, self.setting.homes[SECOND])
         await self.start_application(node)
+
+    async def _add_eni(self, node: Node, device: int) -> None:
+        """One more ENI in the same subnet.  What has an address of it answers by it, which takes a rule of its own."""
+        interface, mac = f"net{device}", f"02:00:00:00:{device:02x}:{9 + node.number:02x}"
+        host = 10 * device + node.number
+        await self._plug(node.name, node.space, mac, host, interface=interface, device=device)
+        node.further_enis[interface] = next(e for e in self.vpc.enis.values() if e.mac == mac)
+        index = await node.space.index(interface)
+        await node.space.ipr.route("add", dst=str(LAB_SUBNET.cidr4), oif=index, table=100 + device, scope=253)
+        await self._answer_by(node, interface, f"10.0.1.{host}")
+        self.observer.sniff(node.name, self.fabric_space, f"p-{node.name}-{device}")
+
+    async def _answer_by(self, node: Node, interface: str, address: str) -> None:
+        if (node.name, address) in self._ruled:
+            return
+        self._ruled.add((node.name, address))
+        await node.space.ipr.rule(
+            "add", family=AF_INET, src=address, src_len=32, table=100 + int(interface.removeprefix("net")), priority=100
+        )
 
     async def add_stranger(self, name: str, mac: str, host: int) -> Namespace:
         """A host on the fabric that the lab's nodes know nothing of: neither vipd nor an application runs on it."""
-        space = await self._space(name)
+        space = await self.new_space(name)
         await self._plug(name, space, mac, host)
         return space
 
@@ -216,7 +223,7 @@ current-context: lab
 
     async def _deliver(self, address: Address, eni: str | None) -> None:
         if isinstance(self.fabric, VpcFabric):
-            await self.fabric.set_mapping(address, self._spaces_by_eni[eni] if eni else None)
+            await self.fabric.set_mapping(address, self._ports_by_eni[eni] if eni else None)
 
     def mapped_to(self, address: Address) -> str | None:
         """The node whose ENI the VPC maps the address to."""
@@ -235,18 +242,23 @@ current-context: lab
 
     async def start_application(self, node: Node) -> None:
         """The pod's application: an echo that answers for every address of its namespace."""
-        node.application = await self._spawn(
-            node.space,
+        node.application = await self.start_responder(node.space, node.name)
+
+    async def start_responder(self, space: Namespace, name: str) -> Process:
+        """An echo that answers with this name."""
+        responder = await self._spawn(
+            space,
             "vipd.lab.responder",
             "--name",
-            node.name,
+            name,
             "--port",
             str(APP_PORT),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        assert node.application.stdout is not None
-        await asyncio.wait_for(node.application.stdout.readline(), START_S)
+        assert responder.stdout is not None
+        await asyncio.wait_for(responder.stdout.readline(), START_S)
+        return responder
 
     async def _start_prober(self) -> None:
         targets = [text for vip in self.setting.vips for text in ("--target", str(vip))]
@@ -320,18 +332,20 @@ current-context: lab
                 stdin=asyncio.subprocess.DEVNULL,
             )
 
-    async def start_init(self, node: Node, *flags: str) -> Process:
-        """Start ``vipd init`` on a node; its log goes on in the node's log file."""
+    async def start_init(
+        self, node: Node, *flags: str, space: Namespace | None = None, env: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start ``vipd init`` on a node (``space``: in another pod of it); its log goes on in the node's log file."""
         node.log = self.folder / f"vipd-{node.name}.log"
         with node.log.open("ab") as log:
             return await self._spawn(
-                node.space,
+                space or node.space,
                 "vipd",
                 "init",
                 "--log-format",
                 "json",
                 *flags,
-                env=self.environment(node),
+                env=self.environment(node) | dict(env or {}),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -386,12 +400,15 @@ current-context: lab
         cut = self.control.is_cut
         return node.powered and not cut(node.management, Management.API) and not cut(EVERYBODY, Management.API)
 
-    async def add_address(self, node: Node, address: str, *, interface: str = "net1") -> None:
-        """The CNI, or the application, gives ADDR/PREFIX to the pod."""
+    async def add_address(self, node: Node, home: str) -> None:
+        """The CNI, or the application, gives ADDR/PREFIX[%IF] (net1) to the pod."""
+        address, _, interface = home.partition("%")
         local = ip_interface(address)
         flags = {"flags": NODAD} if local.version == 6 else {}
-        index = await node.space.index(interface)
+        index = await node.space.index(interface or "net1")
         await node.space.ipr.addr("add", index=index, address=str(local.ip), prefixlen=local.network.prefixlen, **flags)
+        if interface in node.further_enis and local.version == 4:
+            await self._answer_by(node, interface, str(local.ip))
 
     async def delete_address(self, node: Node, address: Address, *, prefixlen: int | None = None) -> bool:
         """Somebody deletes the address on the node; False where it is not there.  ``prefixlen`` None: /32 or /128."""
