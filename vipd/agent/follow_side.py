@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from vipd.agent.aws import AwsSide
 from vipd.agent.clock import SystemClock
 from vipd.agent.enis import Enis
 from vipd.agent.follow_aws import FollowAws
+from vipd.agent.follow_lock import following_lock
 from vipd.agent.follow_witness import FollowTeller
 from vipd.agent.follower import Follower
 from vipd.agent.surroundings import Choice
@@ -30,7 +31,6 @@ from vipd.errors import VipdError
 from vipd.kube.events import EventWriter
 from vipd.kube.members import PodRef
 from vipd.link.kernel import KernelLink
-from vipd.link.lock import InstanceLock
 from vipd.observe.following import FollowMetrics, following_ready, following_rows
 from vipd.observe.http import ObserveServer
 from vipd.observe.logs import fields
@@ -152,15 +152,6 @@ async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], sto
         log.info("following the addresses of this pod", extra=fields(identity=settings.identity))
         await until_stopped(side.run(), stopping)
     return 0
-
-
-def following_lock(interfaces: Sequence[str]) -> InstanceLock:
-    """Two that follow the same interfaces of one network namespace would both call EC2 for everything."""
-    return InstanceLock(
-        f"follow/{','.join(sorted(interfaces)) or 'all'}",
-        what="follows the addresses",
-        advice="start this one with --no-follow",
-    )
 
 
 async def until_stopped(job: object, stopping: asyncio.Event) -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from vipd.agent.agent import Agent
 from vipd.agent.aws import AwsSide, connect_aws
 from vipd.agent.clock import SystemClock
-from vipd.agent.follow_side import FollowSide, follow_only, following_lock
+from vipd.agent.follow_lock import following_lock
+from vipd.agent.follow_side import FollowSide, follow_only
 from vipd.agent.hands import Hands
 from vipd.agent.witness import Teller
 from vipd.announce.claims import PacketClaims

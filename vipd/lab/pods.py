@@ -17,6 +17,10 @@ FOREIGN = "10.0.1.12/24"
 """The primary address of node b's ENI, which no other ENI can have."""
 
 
+NODES_OWN = ("--ignore", "fd00:10:0:1::/64")
+"""The lab's net1 bears the node's own IPv6 address beside the pod's, which no pod's interface does."""
+
+
 def _pods(stage: Stage) -> PodStage:
     assert isinstance(stage, PodStage)
     return stage
@@ -25,7 +29,7 @@ def _pods(stage: Stage) -> PodStage:
 async def _init(stage: Stage) -> None:
     pod = _pods(stage)
     pod.bear_witness("a")
-    await pod.init("a")
+    await pod.init("a", *NODES_OWN)
     pod.require_calls(1)
     await pod.until_delivered("a", *pod.vips, within_s=2)
 
@@ -34,7 +38,7 @@ async def _init_throttled(stage: Stage) -> None:
     pod = _pods(stage)
     pod.ec2_error("RequestLimitExceeded", calls=2)
     pod.bear_witness("a")
-    await pod.init("a")
+    await pod.init("a", *NODES_OWN)
     pod.require_calls(3)
     await pod.until_delivered("a", *pod.vips, within_s=2)
 
@@ -85,7 +89,7 @@ async def _follow_restart(stage: Stage) -> None:
 async def _same_subnet(stage: Stage) -> None:
     pod = _pods(stage)
     pod.bear_witness("a")
-    await pod.init("a")
+    await pod.init("a", *NODES_OWN)
     pod.require_calls(2)
     node = pod.node("a")
     for address, eni in ((POD_A, node.eni), (POD_B, node.second)):
@@ -152,7 +156,7 @@ PODS = (
         "an address comes to a pod whose sidecar follows",
         Promise("EC2 is called at once, once; gap ≤ 0.7 s + the EC2 call", gap_ms=700.0),
         _follow,
-        Setting(targets=(POD_C,), nodes=("a",)),
+        Setting(targets=(POD_C, POD_A), homes={"a": ("10.0.1.80/24",)}, nodes=("a",)),
         PodStage,
     ),
     Scenario(
