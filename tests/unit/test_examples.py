@@ -137,6 +137,13 @@ def test_a_flag_or_variable_that_vipd_does_not_know_is_seen() -> None:
         settings({**container, "env": [{"name": "VIPD_FOLOW", "value": "true"}]})
 
 
+def test_the_samples_manifests_which_set_no_variable_are_enough() -> None:
+    following = settings({"command": ["vipd", "sidecar"]})
+    assert isinstance(following, SidecarSettings)
+    assert (following.vips, following.follow) == ((), True)
+    assert isinstance(settings({"command": ["vipd", "init"]}), InitSettings)
+
+
 def test_each_example_does_what_its_name_says() -> None:
     follow, active = settings(vipd_container("sidecar-follow").spec), settings(vipd_container("active-standby").spec)
     assert isinstance(follow, SidecarSettings)
