@@ -18,6 +18,7 @@ from api_server import Raw
 
 NAMES = ("vip", "vip-2", "other")
 UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+TOO_OLD = re.compile(r"(too old resource version: )\d+ \(\d+\)")
 PATCHED = "patch: Invalid value: "
 """A patch that leaves no Lease is refused with the whole object and the words of Go's decoder after this."""
 
@@ -229,11 +230,17 @@ class Side:
 
     async def events(self, version: int) -> list[tuple[str, Any]]:
         """What a watch from a remembered version tells until its time, one second, is up."""
-        params = {"watch": "true", "resourceVersion": self.memory.versions[version], "timeoutSeconds": "1"}
+        status, told = await self.watch(self.memory.versions[version])
+        assert status == 200
+        return [(event["type"], event["object"]) for event in told]
+
+    async def watch(self, version: str) -> tuple[int, list[Any]]:
+        """The status of a watch from this version, and each line that came until its second was up."""
+        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1"}
         headers = {"Authorization": f"Bearer {self.raw.api.token}"}
         async with self.raw.session.get(self.raw.url(LEASES), params=params, headers=headers) as answer:
             told = [json.loads(line) async for line in answer.content]
-        return [(event["type"], self.comparable(event["object"])) for event in told]
+            return answer.status, [self.comparable(line) for line in told]
 
     def comparable(self, body: Any, key: str = "") -> Any:
         """The answer with this API's own names replaced, and without what no two APIs have in common."""
@@ -260,6 +267,7 @@ class Side:
         text = UID.sub("<uid>", text).partition(PATCHED)[0]
         # A dry run does not know where etcd keeps things.
         text = text.replace("/registry/leases", "/leases")
+        text = TOO_OLD.sub(r"\1<a version> (<the oldest>)", text)
         for number, version in enumerate(self.memory.versions):
             text = re.sub(rf"(ResourceVersion in (?:the precondition|record) )\({version}\)", rf"\1<{number}>", text)
         return text

@@ -12,6 +12,7 @@ Differences that are kept, since vipd neither asks for these things nor reads th
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 
@@ -19,7 +20,7 @@ import aiohttp
 import pytest
 from api_server import Raw, RunningApi
 from conftest import USER
-from differential import Script, Side, both
+from differential import NEVER, Script, Side, both
 from real_api import RealApi
 
 from vipd.lab.controlplane.controlplane import ControlPlane
@@ -60,3 +61,21 @@ async def test_watches_tell_the_same_of_random_changes(sides: tuple[Side, Side],
     for version in {0, count // 2, count - 1}:
         ours, real = [await side.events(version) for side in sides]
         assert ours == real
+
+
+async def test_a_watch_from_a_version_that_is_gone_ends_alike(sides: tuple[Side, Side]) -> None:
+    """A restarted server has forgotten what was before: 410, in a stream that has begun with 200."""
+    script = Script(2000)
+    for _ in range(STEPS):
+        await both(*sides, script.step())
+    await asyncio.gather(*(side.raw.api.restart() for side in sides))
+    ours, real = [await side.events(0) for side in sides]
+    assert ours == real
+    ((word, status),) = real
+    assert (word, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
+
+
+@pytest.mark.parametrize("version", ["abc", "-1", "1.5", NEVER])
+async def test_a_watch_from_what_is_no_version_is_answered_alike(sides: tuple[Side, Side], version: str) -> None:
+    ours, real = [await side.watch(version) for side in sides]
+    assert ours == real
