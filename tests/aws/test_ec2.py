@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from aws_servers import Scripted, ec2_done, now
 
 from vipd.aws.ec2 import Ec2
 from vipd.aws.mover import Ec2Mover
-from vipd.aws.slim import OPERATIONS, write
+from vipd.aws.slim import OPERATIONS, made, shipped, write
 from vipd.core.model import AssignVerdict, Eni
 from vipd.errors import AwsError
 
@@ -75,17 +76,27 @@ async def test_no_region_is_told_when_warming_and_never_by_an_attempt_that_hangs
 
 
 @pytest.mark.usefixtures("credentials")
-async def test_the_small_model_is_found_by_botocore_and_has_the_calls_in_use(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert write(tmp_path).stat().st_size < 100_000
-    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+async def test_the_shipped_model_has_the_calls_in_use(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", scripted.url)
     scripted.handler = obey
     ec2 = Ec2("us-east-2")
     (outcome,) = await Ec2Mover(ec2).assign(MINE, [VIP4], right_until=lambda: now() + 5)
     assert outcome.verdict is AssignVerdict.OK
     assert set(ec2.client().meta.service_model.operation_names) == OPERATIONS
+
+
+def test_the_shipped_model_is_the_installed_botocores() -> None:
+    _, model = made()
+    assert shipped() == model, "write it anew: python -m vipd.aws.slim"
+
+
+async def test_the_operators_models_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = write(tmp_path)
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    model = json.loads(file.read_text())
+    del model["operations"]["DescribeNetworkInterfaces"]
+    file.write_text(json.dumps(model))
+    assert "DescribeNetworkInterfaces" not in Ec2("us-east-2").client().meta.service_model.operation_names
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

@@ -73,6 +73,7 @@ async def test_enis_are_told_by_mac_and_a_half_attached_one_is_left_out(imds: Im
             device_number=1,
             subnet_cidrs=(ipaddress.ip_network("10.0.1.0/24"), ipaddress.ip_network("fd00:10:0:1::/64")),
             vpc_id="vpc-0000000000lab0001",
+            primary=ipaddress.ip_address("10.0.1.11"),
         )
     }
     await imds.close()

@@ -21,7 +21,7 @@ VIP4, VIP6 = ip("10.0.1.100"), ip("fd00:10:0:1::100")
 OTHER6 = ip("fd00:10:0:1::101")
 A = Eni(id="eni-0000000000000000a", mac="02:00:00:00:01:0a")
 B, C = "eni-0000000000000000b", "eni-0000000000000000c"
-pytestmark = pytest.mark.usefixtures("credentials", "small_model")
+pytestmark = pytest.mark.usefixtures("credentials")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_an_eni_with_one_place_left_takes_one_of_two(ec2: TinyEc2, mover: 
 @pytest.mark.parametrize(
     ("code", "verdict"),
     [
-        ("RequestLimitExceeded", V.RETRY),
+        ("RequestLimitExceeded", V.THROTTLED),
         ("InternalError", V.RETRY),
         ("UnauthorizedOperation", V.NOT_ALLOWED),
         ("ExpiredToken", V.NOT_ALLOWED),
@@ -107,10 +107,52 @@ async def test_with_a_hint_an_ipv6_address_moves_in_two_calls(ec2: TinyEc2, move
     assert ec2.log == [f"UnassignIpv6Addresses {B} {VIP6}", f"AssignIpv6Addresses {A.id} {VIP6}"]
 
 
-async def test_without_a_hint_the_owner_is_looked_up(ec2: TinyEc2, mover: Ec2Mover) -> None:
+async def test_without_a_hint_the_owner_is_looked_up_where_there_is_one(ec2: TinyEc2, mover: Ec2Mover) -> None:
     ec2.owner[VIP6] = B
     assert await assign(mover, VIP6) == [Assigned(VIP6, V.OK)]
-    assert actions(ec2) == ["DescribeNetworkInterfaces", "UnassignIpv6Addresses", "AssignIpv6Addresses"]
+    steps = ["AssignIpv6Addresses", "DescribeNetworkInterfaces", "UnassignIpv6Addresses", "AssignIpv6Addresses"]
+    assert actions(ec2) == steps
+
+
+@pytest.mark.parametrize("owner", [{}, {VIP6: A.id}])
+async def test_without_a_hint_what_is_free_or_here_costs_one_call(
+    ec2: TinyEc2, mover: Ec2Mover, owner: dict[Address, str]
+) -> None:
+    ec2.owner |= owner
+    assert await assign(mover, VIP6) == [Assigned(VIP6, V.OK)]
+    assert actions(ec2) == ["AssignIpv6Addresses"]
+
+
+async def test_of_many_addresses_the_bad_one_is_found_by_halves(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    many = [ip(f"10.0.1.{n}") for n in range(100, 132)]
+    ec2.limit = 50
+    ec2.owner[many[17]] = B
+    ec2.primaries = {many[17]}
+    verdicts = [o.verdict for o in await assign(mover, *many)]
+    assert [at for at, verdict in enumerate(verdicts) if verdict is not V.OK] == [17]
+    assert len(actions(ec2)) <= 12
+
+
+async def test_a_full_eni_is_not_asked_for_each_of_many(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    many = [ip(f"10.0.1.{n}") for n in range(100, 132)]
+    ec2.limit = 10
+    verdicts = [o.verdict for o in await assign(mover, *many)]
+    assert verdicts == [V.OK] * 10 + [V.NO_ROOM] * 22
+    assert len(actions(ec2)) <= 12
+
+
+async def test_a_release_takes_away_what_is_here_and_is_content_with_what_is_not(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    ec2.owner |= {VIP6: A.id, VIP4: A.id, OTHER6: B}
+    released = await mover.release(A, [VIP4, VIP6, OTHER6], right_until=lambda: now() + 5)
+    assert [o.verdict for o in released] == [V.OK] * 3
+    assert ec2.owner == {OTHER6: B}
+
+
+async def test_nothing_is_released_without_a_right(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    ec2.owner |= {VIP4: A.id}
+    (outcome,) = await mover.release(A, [VIP4], right_until=lambda: now() - 1)
+    assert outcome.verdict is V.RIGHT_OVER
+    assert ec2.owner == {VIP4: A.id}
 
 
 async def test_a_wrong_hint_is_corrected_by_looking_up(ec2: TinyEc2, mover: Ec2Mover) -> None:
@@ -169,14 +211,14 @@ async def test_of_two_addresses_only_the_one_without_room_is_given_back(ec2: Tin
     assert ec2.owner == {VIP6: A.id, OTHER6: C}
 
 
-@pytest.mark.parametrize("code", ["RequestLimitExceeded", "InternalError"])
+@pytest.mark.parametrize(("code", "verdict"), [("RequestLimitExceeded", V.THROTTLED), ("InternalError", V.RETRY)])
 async def test_a_move_that_broke_off_half_way_is_finished_by_the_next_attempt(
-    ec2: TinyEc2, mover: Ec2Mover, code: str
+    ec2: TinyEc2, mover: Ec2Mover, code: str, verdict: V
 ) -> None:
     ec2.owner[VIP6] = B
     ec2.fail["AssignIpv6Addresses", A.id] = code
     (first,) = await assign(mover, VIP6, previous=[B])
-    assert first.verdict is V.RETRY
+    assert first.verdict is verdict
     assert VIP6 not in ec2.owner
     ec2.fail.clear()
     ec2.log.clear()

@@ -21,7 +21,7 @@ V = AssignVerdict
 VIP4 = ipaddress.ip_address("10.0.1.100")
 VIP6 = ipaddress.ip_address("fd00:10:0:1::100")
 MINE = Eni(id="eni-0000000000000000a", mac="02:00:00:00:01:0a")
-pytestmark = pytest.mark.usefixtures("credentials", "small_model")
+pytestmark = pytest.mark.usefixtures("credentials")
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ async def test_one_attempt_is_one_request_even_when_ec2_throttles(mover: Ec2Move
 
     scripted.handler = throttle
     (outcome,) = await mover.assign(MINE, [VIP4], right_until=lambda: now() + 5)
-    assert (outcome.verdict, outcome.code) == (V.RETRY, "RequestLimitExceeded")
+    assert (outcome.verdict, outcome.code) == (V.THROTTLED, "RequestLimitExceeded")
     assert scripted.requests == ["AssignPrivateIpAddresses"]
 
 

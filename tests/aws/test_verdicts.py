@@ -21,8 +21,8 @@ def client_error(code: str, message: str = "", status: int = 400) -> bc.ClientEr
 @pytest.mark.parametrize(
     ("code", "verdict"),
     [
-        ("RequestLimitExceeded", V.RETRY),
-        ("Throttling", V.RETRY),
+        ("RequestLimitExceeded", V.THROTTLED),
+        ("Throttling", V.THROTTLED),
         ("InternalError", V.RETRY),
         ("Unavailable", V.RETRY),
         ("IncorrectState", V.RETRY),
@@ -90,5 +90,5 @@ def test_only_refusals_that_one_address_can_cause_are_split() -> None:
     assert Refusal(V.NO_ROOM, "PrivateIpAddressLimitExceeded", "").may_concern_one_address
     assert Refusal(V.NEVER, "InvalidParameterValue", "").may_concern_one_address
     assert not Refusal(V.NEVER, "InvalidNetworkInterfaceID.NotFound", "").may_concern_one_address
-    assert not Refusal(V.RETRY, "Throttling", "").may_concern_one_address
+    assert not Refusal(V.THROTTLED, "Throttling", "").may_concern_one_address
     assert not Refusal(V.NOT_ALLOWED, "UnauthorizedOperation", "").may_concern_one_address

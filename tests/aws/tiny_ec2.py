@@ -1,4 +1,4 @@
-"""A stateful EC2 of four calls in one table of addresses: enough rules to try a mover on."""
+"""A stateful EC2 of five calls in one table of addresses: enough rules to try a mover on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TinyEc2:
         return refusal or ec2_done(action)
 
     def _apply(self, form: dict[str, str], action: str, eni: str, addresses: list[Address]) -> web.Response | None:
-        if action == "UnassignIpv6Addresses":
+        if action.startswith("Unassign"):
             if any(self.owner.get(a) != eni for a in addresses):
                 return ec2_error("InvalidParameterValue", f"not mapped to interface ID '{eni}'")
             for address in addresses:

@@ -145,8 +145,8 @@ def _is_right(told: SidecarSettings | ConfigError) -> None:
         assert len(text) < 2000
         assert told.exit_code == 2
         return
-    assert told.vips
-    assert told.lease
+    assert told.vips or told.follow
+    assert bool(told.lease) is bool(told.vips)
     assert 1 <= told.lease_duration_s <= 3600
     assert 0.1 <= told.renew_interval_s <= longest_interval_s(told.lease_duration_s)
     assert 0 <= told.priority <= 255

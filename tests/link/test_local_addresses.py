@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +17,7 @@ from link_lan import MAC, V4, V6, Events, Lan
 from vipd.core.model import LinkState, LocalAddress
 from vipd.core.ports import AddressCame, AddressGone, LinkChanged, MonitorResync
 from vipd.link.kernel import VIPD_PROTO, KernelLink
+from vipd.link.monitor import LinkMonitor
 
 OURS = ip_address("fd00:10:0:1::11")
 PREFIXED = ip_address("10.0.1.11")
@@ -23,12 +25,19 @@ NODAD, OPTIMISTIC = 0x02, 0x04
 
 
 @pytest_asyncio.fixture
-async def seen(lan: Lan, events: Events) -> AsyncIterator[Events]:
+async def seen(lan: Lan, kernel: KernelLink) -> AsyncIterator[Events]:
     """Events from now on; the interface's own link-local address has passed."""
-    await events.until(MonitorResync)
-    while not [m async for m in await lan.ipr.addr("dump", index=await lan.index()) if not m.get("flags") & 0x40]:
+    while not [local for local in await kernel.addresses() if local.interface == "net1" and local.usable]:
         await asyncio.sleep(0.05)
-    yield events
+    await asyncio.sleep(0.05)
+    async with aclosing(LinkMonitor().events()) as stream:
+        events = Events(stream)
+        await events.until(MonitorResync)
+        yield events
+
+
+def sysctl(name: str, value: int) -> None:
+    Path(f"/proc/sys/net/ipv6/conf/net1/{name}").write_text(str(value))
 
 
 async def listed(kernel: KernelLink, interface: str = "net1") -> list[LocalAddress]:
@@ -57,17 +66,17 @@ async def test_an_ipv6_address_that_another_bears_is_told_as_a_duplicate(
     assert await listed(kernel) == [duplicate]
 
 
-async def test_an_ipv6_address_on_a_link_without_carrier_is_not_usable_until_it_has_one(
+async def test_an_ipv6_address_of_an_interface_without_carrier_is_not_usable_until_it_has_one(
     lan: Lan, kernel: KernelLink, seen: Events
 ) -> None:
-    peer = await lan.neighbour.index("net1")
-    await lan.neighbour.ipr.link("set", index=peer, state="down")
-    await lan.add_address(str(OURS), 64)
-    await seen.came(OURS, usable=False)
-    await asyncio.sleep(1.5)
-    assert await listed(kernel) == [LocalAddress(OURS, 64, "net1", usable=False)]
-    await lan.neighbour.ipr.link("set", index=peer, state="up")
-    assert await seen.came(OURS) == LocalAddress(OURS, 64, "net1")
+    await lan.ipr.link("add", ifname="net2", kind="veth", peer={"ifname": "net2-peer"})
+    await lan.set("net2", state="up")
+    await lan.ipr.addr("add", index=await lan.index("net2"), address=str(OURS), prefixlen=64)
+    assert await seen.came(OURS, usable=False) == LocalAddress(OURS, 64, "net2", usable=False)
+    await asyncio.sleep(2.5)
+    assert await listed(kernel, "net2") == [LocalAddress(OURS, 64, "net2", usable=False)]
+    await lan.set("net2-peer", state="up")
+    assert await seen.came(OURS) == LocalAddress(OURS, 64, "net2")
 
 
 async def test_an_address_without_duplicate_detection_is_usable_at_once(lan: Lan, seen: Events) -> None:
@@ -77,13 +86,13 @@ async def test_an_address_without_duplicate_detection_is_usable_at_once(lan: Lan
 
 
 async def test_an_optimistic_address_is_usable_while_duplicate_detection_goes_on(lan: Lan, seen: Events) -> None:
-    _sysctl("net/ipv6/conf/net1/optimistic_dad", "1")
+    sysctl("optimistic_dad", 1)
     await lan.ipr.addr("add", index=await lan.index(), address=str(OURS), prefixlen=64, flags=OPTIMISTIC)
     assert await seen.next() == AddressCame(LocalAddress(OURS, 64, "net1"))
 
 
 async def test_a_privacy_address_is_told_as_temporary(lan: Lan, kernel: KernelLink, seen: Events) -> None:
-    _sysctl("net/ipv6/conf/net1/use_tempaddr", "2")
+    sysctl("use_tempaddr", 2)
     managed, lifetime = 0x100, {"ifa_preferred": 3600, "ifa_valid": 7200}
     await lan.ipr.addr(
         "add", index=await lan.index(), address=str(OURS), prefixlen=64, flags=managed | NODAD, IFA_CACHEINFO=lifetime
@@ -192,7 +201,3 @@ async def test_after_a_rename_the_addresses_are_listed_under_the_new_name(
     assert await listed(kernel, "net7") == [LocalAddress(PREFIXED, 24, "net7")]
     await lan.ipr.addr("del", index=await lan.index("net7"), address=str(PREFIXED), prefixlen=24)
     assert await seen.next_but_arrivals() == AddressGone(PREFIXED, "net7")
-
-
-def _sysctl(name: str, value: str) -> None:
-    Path("/proc/sys", name).write_text(value)

@@ -13,18 +13,22 @@ from hypothesis import strategies as st
 from vipd.config import (
     EniMode,
     FenceChoice,
+    InitSettings,
     Listen,
     LogFormat,
     LogLevel,
     PodInfo,
     SidecarSettings,
+    load_init,
     load_sidecar,
     reload,
 )
 from vipd.config.check import longest_interval_s
 from vipd.config.checkspec import ExecSpec, HttpSpec, TcpSpec
+from vipd.config.flags import Parser, add_arguments
 from vipd.config.option import Option
 from vipd.config.table import CONFIG, SIDECAR_OPTIONS
+from vipd.config.table_init import INIT_OPTIONS
 from vipd.core import timing
 from vipd.errors import ConfigError
 
@@ -291,7 +295,76 @@ def test_listen_may_be_off_or_either_family(text: str, listen: Listen | None) ->
 
 @pytest.mark.parametrize(("missing", "base"), [("--vip", BASE[1:]), ("--lease", BASE[:1])])
 def test_what_is_missing_is_named(missing: str, base: tuple[str, ...]) -> None:
-    assert refusal(base=base).startswith(f"{missing}: not given")
+    assert f"{missing}: not given" in refusal(base=base)
+
+
+# ---------------------------------------------------------------------------------------- following
+
+
+def test_without_vips_addresses_are_followed() -> None:
+    settings = load_sidecar([], {})
+    assert (settings.vips, settings.lease, settings.follow) == ((), "", True)
+
+
+def test_following_is_off_where_no_eni_is_managed() -> None:
+    assert not load("--eni=none").follow
+    assert "flag --eni says none" in refusal("--eni=none", "--follow")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--no-follow"], "nothing is followed"),
+        (["--check=tcp://127.0.0.1:1"], "checks gate VIPs"),
+        (["--no-follow", "--release", *BASE], "does nothing without following"),
+        (["--ignore=10.0.0.300/8"], "is no CIDR block"),
+        (["--release-after=0s"], "out of range"),
+    ],
+)
+def test_what_following_cannot_be_told_is_one_sentence(argv: list[str], said: str) -> None:
+    assert said in refusal(*argv, base=())
+
+
+def init(*argv: str, **environ: str) -> InitSettings:
+    parser = Parser(prog="vipd init", add_help=False)
+    add_arguments(parser, (*INIT_OPTIONS, CONFIG))
+    return load_init(parser.parse_args(list(argv)), environ)
+
+
+def test_init_takes_several_interfaces_and_the_pods_own_addresses() -> None:
+    settings = init("--interface=net1", "--interface=net2,net3", POD_IP="10.0.0.7", POD_IPS="10.0.0.7,fd00::7")
+    assert settings.interfaces == ("net1", "net2", "net3")
+    assert {str(ip) for ip in settings.pod.ips} == {"10.0.0.7", "fd00::7"}
+    assert (settings.timeout_s, settings.allow_none, settings.network_status) == (60.0, False, None)
+
+
+def test_init_leaves_vips_alone_and_passes_over_what_is_the_sidecars(file: Path) -> None:
+    """The containers of a pod may share variables and the file."""
+    file.write_text("lease: web\npriority: 7\nvip: 10.0.1.100\n")
+    settings = init(f"--config={file}", VIPD_LEASE_DURATION="3s", VIPD_TIMEOUT="5s")
+    assert {str(a) for a in settings.skip} == {"10.0.1.100"}
+    assert settings.timeout_s == 5.0
+    assert load_sidecar([f"--config={file}"], {"VIPD_TIMEOUT": "5s", "VIPD_ALLOW_NONE": "true"}).priority == 7
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "said"),
+    [
+        (["--eni=none"], {}, "leaves nothing to do"),
+        ([], {"VIPD_TIMOUT": "5s"}, "did you mean VIPD_TIMEOUT"),
+        ([], {"POD_IPS": "10.0.0.7;x"}, "variable POD_IPS"),
+        (["--timeout=0s"], {}, "out of range"),
+        (["--interface=a/b"], {}, "cannot have"),
+    ],
+)
+def test_what_init_cannot_be_told_is_one_sentence(argv: list[str], environ: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        init(*argv, **environ)
+
+
+def test_every_field_of_inits_settings_is_decided_by_one_row_of_its_table() -> None:
+    decided = sorted(field for option in INIT_OPTIONS for field in option.fields)
+    assert decided == sorted({*InitSettings.__slots__, "eni_mode"} - {"pod"})
 
 
 # ------------------------------------------------------------------------------------ health checks
@@ -492,7 +565,7 @@ def test_reload_tells_which_keys_have_another_value(file: Path) -> None:
     assert reload(before, argv, {}) == (before, ())
     file.write_text("priority: 2\nlease-duration: 6s\ngrace: 60s\neni: none\n")
     after, changed = reload(before, argv, {})
-    assert changed == ("lease-duration", "renew-interval", "priority", "eni")
+    assert changed == ("lease-duration", "renew-interval", "priority", "eni", "follow")
     assert (after.priority, after.lease_duration_s, after.grace_s) == (2, 6, 9.0)
     file.write_text("priority: 999\n")
     with pytest.raises(ConfigError, match="priority"):
@@ -542,7 +615,7 @@ def test_any_text_for_a_flag_gives_settings_or_an_error_that_names_it(option: Op
 @given(option=options, text=texts)
 def test_any_text_for_a_variable_gives_settings_or_an_error_that_names_it(option: Option[Any], text: str) -> None:
     told = outcome(without(option), {option.variable: text})
-    said_nothing = not text.strip() and told.startswith(f"{option.flag}: not given")
+    said_nothing = not text.strip() and f"{option.flag}: not given" in told
     assert not told or f"variable {option.variable}" in told or said_nothing
     assert told.isprintable()
 

@@ -19,14 +19,16 @@ class Expected:
     interfaces: tuple[str, ...]
     """Those that the operator named."""
     networks: tuple[AttachedNetwork, ...] | None
-    """What Multus told; None: nothing yet."""
-    status_file: str
-    """Where Multus tells it; empty: nowhere."""
+    """What Multus told; None: nothing (yet)."""
     allow_none: bool
 
 
 class Networks:
-    """The file of Multus' annotation: the kubelet writes it, perhaps a moment after the container has started."""
+    """The file of Multus' annotation.
+
+    The kubelet mounts it before the networks are made, and brings it up to date a minute later: nothing is waited for
+    that it does not say, because the CNI has made everything before the first container starts.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._path = path
@@ -34,17 +36,13 @@ class Networks:
 
     def read(self) -> tuple[AttachedNetwork, ...] | None:
         """What it says; None as long as it says nothing.  Raises ConfigError where it makes no sense."""
-        if self._path is not None and self._found is None:
+        if self._path and self._found is None:
             self._found = read_network_status(self._path)
         return self._found
 
 
 def missing(expected: Expected, there: Surroundings) -> list[str]:
     """What is still to come, each as a clause; empty: the pod's addresses are complete."""
-    if expected.status_file and expected.networks is None:
-        return [
-            f"{expected.status_file} does not name the pod's networks: mount Multus' annotation there, or pass none"
-        ]
     names = _names(expected, there)
     if not names and not expected.allow_none:
         others = ", ".join(sorted(there.links)) or "none"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from vipd.agent.aws import AwsSide
 from vipd.aws.discovery import find_region
 from vipd.aws.ec2 import Ec2
 from vipd.aws.imds import Imds
@@ -16,6 +16,9 @@ from vipd.aws.mapping import DescribeMapping, ImdsMapping
 from vipd.aws.mover import Ec2Mover
 from vipd.core.ports import MappingReader
 from vipd.errors import VipdError
+
+if TYPE_CHECKING:
+    from vipd.agent.aws import AwsSide
 
 
 class FollowAws:

@@ -19,6 +19,7 @@ from vipd.agent.aws import AwsSide
 from vipd.agent.clock import SystemClock
 from vipd.agent.enis import Enis
 from vipd.agent.follow_aws import FollowAws
+from vipd.agent.follow_lock import following_lock
 from vipd.agent.follow_witness import FollowTeller
 from vipd.agent.follower import Follower
 from vipd.agent.surroundings import Choice
@@ -30,7 +31,6 @@ from vipd.errors import VipdError
 from vipd.kube.events import EventWriter
 from vipd.kube.members import PodRef
 from vipd.link.kernel import KernelLink
-from vipd.link.lock import InstanceLock
 from vipd.observe.following import FollowMetrics, following_ready, following_rows
 from vipd.observe.http import ObserveServer
 from vipd.observe.logs import fields
@@ -132,7 +132,7 @@ async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], sto
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as stack:
-        lock = following_lock()
+        lock = following_lock(settings.follow_interfaces)
         lock.acquire()
         stack.callback(lock.close)
         kernel = KernelLink()
@@ -152,11 +152,6 @@ async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], sto
         log.info("following the addresses of this pod", extra=fields(identity=settings.identity))
         await until_stopped(side.run(), stopping)
     return 0
-
-
-def following_lock() -> InstanceLock:
-    """Two that follow in one network namespace would both call EC2 for everything."""
-    return InstanceLock("follow/addresses", what="follows the addresses", advice="start this one with --no-follow")
 
 
 async def until_stopped(job: object, stopping: asyncio.Event) -> None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vipd.core.following import FollowState, Told
 from vipd.core.model import Assigned, CallFailed
-from vipd.kube.events import EventType, EventWriter
-from vipd.observe.following import FollowMetrics
 from vipd.observe.logs import fields
+
+if TYPE_CHECKING:
+    # vipd init tells its log alone, and is to start at once.
+    from vipd.kube.events import EventWriter
+    from vipd.observe.following import FollowMetrics
 
 log = logging.getLogger("vipd.follow")
 
-Writer = Callable[[], Awaitable[EventWriter | None]]
+Writer = Callable[[], Awaitable["EventWriter | None"]]
 
 
 class FollowTeller:
     """The follower's witness in production."""
 
-    def __init__(self, metrics: FollowMetrics, *, events: Writer | None = None) -> None:
+    def __init__(self, metrics: FollowMetrics | None = None, *, events: Writer | None = None) -> None:
         """``events``: makes the writer of Events when there is something to write (it may load a whole library)."""
         self._metrics = metrics
         self._events = events
@@ -30,7 +33,8 @@ class FollowTeller:
     def told(self, told: Told) -> None:
         """The standing of an address changed."""
         state = told.standing.value if told.standing else "gone"
-        self._metrics.changed(told.standing)
+        if self._metrics is not None:
+            self._metrics.changed(told.standing)
         level = logging.WARNING if told.warning else logging.INFO
         text = f"{told.address}: {state}" + (f": {told.detail}" if told.detail else "")
         log.log(level, "%s", text, extra=fields(address=str(told.address), state=state))
@@ -39,11 +43,13 @@ class FollowTeller:
 
     def assigned(self, results: Sequence[Assigned], seconds: float) -> None:
         """An EC2 call was answered."""
-        self._metrics.assigned(results, seconds)
+        if self._metrics is not None:
+            self._metrics.assigned(results, seconds)
 
     def stepped(self, state: FollowState) -> None:
         """After each event."""
-        self._metrics.state = state
+        if self._metrics is not None:
+            self._metrics.state = state
 
     async def close(self) -> None:
         """Send what is under way (at most a second)."""
@@ -61,6 +67,8 @@ class FollowTeller:
         events = await writer()
         if events is None:
             return
+        from vipd.kube.events import EventType
+
         outcome = await events.write(reason, text, type_=EventType.WARNING)
         if isinstance(outcome, CallFailed):
             log.debug("could not write the Event %s: %s", reason, outcome.detail)

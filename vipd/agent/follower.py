@@ -163,7 +163,11 @@ class Follower:
     # ------------------------------------------------------------------------------------- the kernel
 
     async def _on_link_event(self, event: LinkEvent) -> None:
-        if not isinstance(event, AddressCame | AddressGone | LinkChanged):
+        renamed = (
+            isinstance(event, LinkChanged) and event.link is not None and event.name not in self.surroundings.links
+        )
+        if renamed or not isinstance(event, AddressCame | AddressGone | LinkChanged):
+            # Of a link that is renamed the kernel tells no addresses.
             await self._resync()
         elif self.surroundings.take_in(event):
             self._look()

@@ -13,13 +13,11 @@ import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from prometheus_client import CollectorRegistry
-
 from vipd.agent.clock import SystemClock
 from vipd.agent.enis import Enis
 from vipd.agent.expected import Expected, Networks, missing
 from vipd.agent.follow_aws import FollowAws
-from vipd.agent.follow_side import following_lock
+from vipd.agent.follow_lock import following_lock
 from vipd.agent.follow_witness import FollowTeller
 from vipd.agent.follower import Follower
 from vipd.agent.surroundings import Choice
@@ -28,7 +26,6 @@ from vipd.core.following import HOPELESS, FollowConfig, Followed, FollowState, S
 from vipd.core.model import Address
 from vipd.errors import TimeUp, VipdError
 from vipd.link.kernel import KernelLink
-from vipd.observe.following import FollowMetrics
 
 log = logging.getLogger("vipd")
 
@@ -66,7 +63,7 @@ async def _run(settings: InitSettings, environ: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        lock = following_lock()
+        lock = following_lock(settings.interfaces)
         lock.acquire()
         stack.callback(lock.close)
         kernel = KernelLink()
@@ -109,7 +106,7 @@ class Init:
             clock=SystemClock(),
             aws=aws,
             enis=Enis(aws.imds, eni_ids=settings.eni_ids, subnet_cidrs=settings.subnet_cidrs),
-            witness=FollowTeller(FollowMetrics(CollectorRegistry())),
+            witness=FollowTeller(),
         )
 
     async def wait(self) -> int:
@@ -140,7 +137,6 @@ class Init:
         return Expected(
             interfaces=settings.interfaces,
             networks=self._networks.read(),
-            status_file=settings.network_status or "",
             allow_none=settings.allow_none,
         )
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from vipd.agent.agent import Agent
 from vipd.agent.aws import AwsSide, connect_aws
 from vipd.agent.clock import SystemClock
-from vipd.agent.follow_side import FollowSide, follow_only, following_lock
+from vipd.agent.follow_lock import following_lock
+from vipd.agent.follow_side import FollowSide, follow_only
 from vipd.agent.hands import Hands
 from vipd.agent.witness import Teller
 from vipd.announce.claims import PacketClaims
@@ -278,7 +279,7 @@ async def _prepare(settings: SidecarSettings, environ: Mapping[str, str], stack:
     agent = Agent(config, hands, teller, monitor=_monitor(settings))
     following = None
     if settings.follow:
-        followed = following_lock()
+        followed = following_lock(settings.follow_interfaces)
         followed.acquire()
         stack.callback(followed.close)
         following = FollowSide(settings, environ, kernel=kernel, registry=metrics.registry, shared=aws, client=client)

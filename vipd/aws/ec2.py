@@ -22,6 +22,7 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from vipd.aws.gate import check_here
+from vipd.aws.slim import MODELS
 from vipd.aws.threads import in_daemon_thread
 from vipd.aws.verdicts import NO_CREDENTIALS_ADVICE
 from vipd.errors import AwsError
@@ -121,6 +122,9 @@ class Ec2:
             import botocore.session
 
             self._session = botocore.session.get_session()
+            paths = self._session.get_component("data_loader").search_paths
+            # Before botocore's own models, after those of AWS_DATA_PATH.
+            paths.insert(len(paths) - 1, str(MODELS))
         return self._session
 
     def _build(self, session: Session) -> EC2Client:

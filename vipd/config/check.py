@@ -30,13 +30,13 @@ def longest_interval_s(duration_s: int) -> float:
 def check(settings: SidecarSettings, origin: Origin) -> None:
     """Raises ConfigError that names the option to change."""
     _check_follow(settings, origin)
+    _check_interval(settings, origin)
     if not settings.vips:
         _check_no_vips(settings, origin)
         return
     _check_vips(settings.vips, origin)
     if not settings.lease:
         raise ConfigError("--lease: not given; allowed: the name of the Lease that elects the VIPs' owner")
-    _check_interval(settings, origin)
     _check_eni(settings, origin)
     _check_fence(settings, origin)
     _check_subnets(settings.vips, settings.subnet_cidrs, origin)
