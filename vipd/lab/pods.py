@@ -16,10 +16,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from vipd.core.model import Address
-from vipd.errors import VipdError
 from vipd.lab.fabric import Bridge
 from vipd.lab.netns import Namespace, join
 from vipd.lab.setting import Node
+from vipd.lab.stage import SceneFailed
 from vipd.lab.topology import Lab
 from vipd.lab.vpc import LAB_SUBNET
 
@@ -28,6 +28,9 @@ FIRST = ip_address("10.0.1.100")
 
 START_S = 600
 """In a hundred pods at once, ``vipd init`` takes two cores a minute before each waits for its address."""
+
+SERVED_S = 60.0
+"""In what time each is to be served once it has its address."""
 
 LEAST_CPU_S = 0.2
 """What starting one costs at least."""
@@ -96,18 +99,24 @@ class Pods:
     async def start_init(self) -> None:
         """Start ``vipd init`` in every pod, and wait until all wait for their addresses."""
         for pod in self._all:
-            pod.init = await self._lab.start_init(pod.node, space=pod.space, env={"POD_IP": pod.pod_ip})
+            pod.init = await self._lab.start_init(
+                pod.node, "--timeout", f"{START_S + SERVED_S:g}s", space=pod.space, env={"POD_IP": pod.pod_ip}
+            )
         await self._until_idle()
 
     async def _until_idle(self) -> None:
-        """Until all together use less than half a core: the machine has started them.  Raises VipdError."""
+        """Until all together use less than half a core: the machine has started them.  Raises SceneFailed."""
         used_s = self._used_s()
         for _ in range(START_S):
             await asyncio.sleep(1.0)
             before_s, used_s = used_s, self._used_s()
+            if any(pod.init is not None and pod.init.returncode is not None for pod in self._all):
+                raise SceneFailed(f"vipd init ended before the pod had its address; logs in {self._lab.folder}")
             if used_s - before_s < 0.5 and used_s > LEAST_CPU_S * len(self._all):
                 return
-        raise VipdError(f"{len(self._all)} times vipd init did not start within {START_S} s: this machine is too busy")
+        raise SceneFailed(
+            f"{len(self._all)} times vipd init did not start within {START_S} s: this machine is too busy"
+        )
 
     def _used_s(self) -> float:
         return sum(_cpu_s(pod.init.pid) for pod in self._all if pod.init is not None and pod.init.returncode is None)
