@@ -114,9 +114,7 @@ class Pods:
                 raise SceneFailed(f"vipd init ended before the pod had its address; logs in {self._lab.folder}")
             if used_s - before_s < 0.5 and used_s > LEAST_CPU_S * len(self._all):
                 return
-        raise SceneFailed(
-            f"{len(self._all)} times vipd init did not start within {START_S} s: this machine is too busy"
-        )
+        raise SceneFailed(f"{len(self._all)} times vipd init did not start in {START_S} s: the machine is too busy")
 
     def _used_s(self) -> float:
         return sum(_cpu_s(pod.init.pid) for pod in self._all if pod.init is not None and pod.init.returncode is None)
