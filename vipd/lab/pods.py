@@ -30,7 +30,7 @@ FIRST = ip_address("10.0.1.100")
 START_S = 600
 """In a hundred pods at once, ``vipd init`` takes two cores a minute before each waits for its address."""
 
-SERVED_S = 60.0
+SERVED_S = 120.0
 """In what time each is to be served once it has its address."""
 
 IDLE_S = 0.5
