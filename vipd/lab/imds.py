@@ -67,6 +67,8 @@ class Imds:
         self.faults = ImdsFaults()
         self.requests = 0
         """How many came in."""
+        self.credentials_given = 0
+        """How often a role's credentials were handed out."""
         self._tokens: dict[str, float] = {}
         app = web.Application()
         app.router.add_put("/latest/api/token", self._token)
@@ -138,6 +140,7 @@ class Imds:
         text = look_up(self.tree(), request.match_info["path"])
         if text is None:
             raise web.HTTPNotFound
+        self.credentials_given += request.match_info["path"].endswith(f"security-credentials/{ROLE}")
         return web.Response(text=text)
 
     # ------------------------------------------------------------------------------------- the tree

@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
 from vipd.core.model import Address
-from vipd.errors import VipdError
 from vipd.lab.fabric import Bridge
 from vipd.lab.netns import Namespace, join
 from vipd.lab.setting import Node
+from vipd.lab.stage import SceneFailed
 from vipd.lab.topology import Lab
 from vipd.lab.vpc import LAB_SUBNET
 
@@ -29,8 +30,11 @@ FIRST = ip_address("10.0.1.100")
 START_S = 600
 """In a hundred pods at once, ``vipd init`` takes two cores a minute before each waits for its address."""
 
-LEAST_CPU_S = 0.2
-"""What starting one costs at least."""
+SERVED_S = 120.0
+"""In what time each is to be served once it has its address."""
+
+IDLE_S = 0.5
+"""CPU time that all together may take in a second while they wait."""
 
 _PREFIX = LAB_SUBNET.cidr4.prefixlen
 
@@ -95,19 +99,27 @@ class Pods:
 
     async def start_init(self) -> None:
         """Start ``vipd init`` in every pod, and wait until all wait for their addresses."""
+        given = {node.name: _credentials_given(node) for node in self._lab.nodes.values()}
         for pod in self._all:
-            pod.init = await self._lab.start_init(pod.node, space=pod.space, env={"POD_IP": pod.pod_ip})
-        await self._until_idle()
+            pod.init = await self._lab.start_init(
+                pod.node, "--timeout", f"{START_S + SERVED_S:g}s", space=pod.space, env={"POD_IP": pod.pod_ip}
+            )
+        await self._until_waiting(given)
 
-    async def _until_idle(self) -> None:
-        """Until all together use less than half a core: the machine has started them.  Raises VipdError."""
+    async def _until_waiting(self, given: Mapping[str, int]) -> None:
+        """Until each has got its AWS credentials, and all together use next to no CPU.  Raises SceneFailed."""
         used_s = self._used_s()
         for _ in range(START_S):
             await asyncio.sleep(1.0)
             before_s, used_s = used_s, self._used_s()
-            if used_s - before_s < 0.5 and used_s > LEAST_CPU_S * len(self._all):
+            if any(pod.init is not None and pod.init.returncode is not None for pod in self._all):
+                raise SceneFailed(f"vipd init ended before the pod had its address; logs in {self._lab.folder}")
+            if used_s - before_s < IDLE_S and all(
+                _credentials_given(node) - given[node.name] >= sum(pod.node is node for pod in self._all)
+                for node in self._lab.nodes.values()
+            ):
                 return
-        raise VipdError(f"{len(self._all)} times vipd init did not start within {START_S} s: this machine is too busy")
+        raise SceneFailed(f"{len(self._all)} times vipd init did not start in {START_S} s: the machine is too busy")
 
     def _used_s(self) -> float:
         return sum(_cpu_s(pod.init.pid) for pod in self._all if pod.init is not None and pod.init.returncode is None)
@@ -129,6 +141,10 @@ class Pods:
                 index = await pod.space.index("net1")
                 await pod.space.ipr.addr("del", index=index, address=str(pod.address), prefixlen=_PREFIX)
                 self._borne.remove(pod.number)
+
+
+def _credentials_given(node: Node) -> int:
+    return node.imds.credentials_given if node.imds else 0
 
 
 def _gateway(node: Node) -> str:

@@ -244,11 +244,12 @@ class Stage(Stagecraft):
         return None
 
     def foreign_ec2_writes(self, since: float) -> list[str]:
-        """EC2 writes begun by a member that the Lease did not name at that moment."""
+        """EC2 writes for a VIP begun by a member that the Lease did not name at that moment."""
         found = []
         for call in self.lab.ec2.log:
-            if call.started_at < since or call.action.startswith("Describe"):
-                continue
+            elsewhere = not set(self.vips) & set(call.addresses)
+            if call.started_at < since or call.action.startswith("Describe") or elsewhere:
+                continue  # a pod's own addresses are its own business
             holders = [w for w in self.lab.api.lease_writes if w.at <= call.started_at]
             node = self.lab.nodes.get(call.caller)
             if node is not None and (not holders or holders[-1].holder != node.identity):
