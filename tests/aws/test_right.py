@@ -208,7 +208,7 @@ async def test_one_attempt_is_one_request_even_when_ec2_throttles(mover: Ec2Move
 
     scripted.handler = throttle
     (outcome,) = await mover.assign(MINE, [VIP4], right_until=lambda: now() + 5)
-    assert (outcome.verdict, outcome.code) == (V.RETRY, "RequestLimitExceeded")
+    assert (outcome.verdict, outcome.code) == (V.THROTTLED, "RequestLimitExceeded")
     assert scripted.requests == ["AssignPrivateIpAddresses"]
 
 

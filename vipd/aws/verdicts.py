@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from vipd.core.model import AssignVerdict
 
 RETRY = AssignVerdict.RETRY
+THROTTLED = AssignVerdict.THROTTLED
 NO_ROOM = AssignVerdict.NO_ROOM
 NEVER = AssignVerdict.NEVER
 NOT_ALLOWED = AssignVerdict.NOT_ALLOWED
@@ -47,13 +48,13 @@ class Refusal:
 
 CODES: dict[str, AssignVerdict] = {
     # Throttling: token buckets per account, Region and action (EC2 Developer Guide, "Request throttling").
-    "RequestLimitExceeded": RETRY,
-    "Throttling": RETRY,
-    "ThrottlingException": RETRY,
-    "RequestThrottled": RETRY,
-    "RequestThrottledException": RETRY,
-    "EC2ThrottledException": RETRY,
-    "SlowDown": RETRY,
+    "RequestLimitExceeded": THROTTLED,
+    "Throttling": THROTTLED,
+    "ThrottlingException": THROTTLED,
+    "RequestThrottled": THROTTLED,
+    "RequestThrottledException": THROTTLED,
+    "EC2ThrottledException": THROTTLED,
+    "SlowDown": THROTTLED,
     # Server errors.
     "InternalError": RETRY,
     "InternalFailure": RETRY,
@@ -102,7 +103,7 @@ CODES: dict[str, AssignVerdict] = {
 }
 
 HABITS: tuple[tuple[str, AssignVerdict], ...] = (
-    ("Throttl", RETRY),
+    ("Throttl", THROTTLED),
     ("LimitExceeded", NO_ROOM),
     ("Insufficient", NO_ROOM),
     ("Unauthorized", NOT_ALLOWED),
@@ -160,9 +161,9 @@ def judge_code(code: str, *, message: str = "", status: int = 400) -> AssignVerd
     known = CODES.get(code)
     if known is not None:
         return known
-    if status >= SERVER_ERROR:
-        return RETRY
-    return next((verdict for part, verdict in HABITS if part in code), RETRY)
+    by_habit = next((verdict for part, verdict in HABITS if part in code), RETRY)
+    # EC2 throttles under a status of 503, too.
+    return RETRY if status >= SERVER_ERROR and by_habit is not THROTTLED else by_habit
 
 
 def classify(error: Exception) -> Refusal:
