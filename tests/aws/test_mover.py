@@ -107,10 +107,77 @@ async def test_with_a_hint_an_ipv6_address_moves_in_two_calls(ec2: TinyEc2, move
     assert ec2.log == [f"UnassignIpv6Addresses {B} {VIP6}", f"AssignIpv6Addresses {A.id} {VIP6}"]
 
 
-async def test_without_a_hint_the_owner_is_looked_up(ec2: TinyEc2, mover: Ec2Mover) -> None:
+@pytest.mark.parametrize("owner", [None, A.id])
+@pytest.mark.parametrize("previous", [(), (A.id,)])
+async def test_an_ipv6_address_of_nobody_or_ours_is_one_call_and_no_look_up(
+    ec2: TinyEc2, mover: Ec2Mover, owner: str | None, previous: tuple[str, ...]
+) -> None:
+    ec2.owner = {} if owner is None else {VIP6: owner}
+    assert await assign(mover, VIP6, previous=previous) == [Assigned(VIP6, V.OK)]
+    assert ec2.log == [f"AssignIpv6Addresses {A.id} {VIP6}"]
+
+
+async def test_without_a_hint_the_owner_is_looked_up_once_the_address_is_refused(ec2: TinyEc2, mover: Ec2Mover) -> None:
     ec2.owner[VIP6] = B
     assert await assign(mover, VIP6) == [Assigned(VIP6, V.OK)]
-    assert actions(ec2) == ["DescribeNetworkInterfaces", "UnassignIpv6Addresses", "AssignIpv6Addresses"]
+    assert ec2.log == [
+        f"AssignIpv6Addresses {A.id} {VIP6}",
+        f"DescribeNetworkInterfaces * {VIP6}",
+        f"UnassignIpv6Addresses {B} {VIP6}",
+        f"AssignIpv6Addresses {A.id} {VIP6}",
+    ]
+
+
+async def test_many_addresses_of_which_one_is_elsewhere_take_four_calls(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    ec2.limit = 50
+    many = [ip(f"fd00:10:0:1::{n:x}") for n in range(0x100, 0x132)]
+    ec2.owner[many[20]] = B
+    assert {o.verdict for o in await assign(mover, *many)} == {V.OK}
+    assert len(ec2.log) == 4
+    assert set(ec2.owner.values()) == {A.id}
+
+
+async def test_a_bad_ipv6_address_costs_the_good_ones_nothing_but_calls(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    outside = ip("fd00:10:0:2::1")
+    ec2.owner[OTHER6] = B
+    outcomes = await assign(mover, VIP6, outside, OTHER6)
+    assert [(o.address, o.verdict) for o in outcomes] == [(VIP6, V.OK), (outside, V.NEVER), (OTHER6, V.OK)]
+    assert actions(ec2).count("DescribeNetworkInterfaces") == 1
+
+
+async def test_a_bad_ipv6_address_alone_is_asked_for_once(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    (outcome,) = await assign(mover, ip("fd00:10:0:2::1"))
+    assert outcome.verdict is V.NEVER
+    assert actions(ec2) == ["AssignIpv6Addresses", "DescribeNetworkInterfaces"]
+
+
+async def test_where_some_found_no_room_nothing_is_taken_from_another_eni(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    ec2.limit = 1
+    ec2.room_first = True
+    ec2.owner[VIP6] = B
+    outcomes = await assign(mover, VIP6, OTHER6)
+    assert [o.verdict for o in outcomes] == [V.NO_ROOM, V.OK]
+    assert ec2.owner == {VIP6: B, OTHER6: A.id}
+    assert "UnassignIpv6Addresses" not in actions(ec2)
+
+
+async def test_without_a_hint_a_full_eni_costs_one_gap_and_no_more(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    ec2.limit = 1
+    ec2.owner |= {VIP6: B, OTHER6: A.id}
+    for _ in range(2):
+        (outcome,) = await assign(mover, VIP6)
+        assert (outcome.verdict, ec2.owner[VIP6]) == (V.NO_ROOM, B)
+    assert actions(ec2).count("UnassignIpv6Addresses") == 1
+
+
+async def test_a_half_done_move_of_one_and_a_new_address_go_in_one_call(ec2: TinyEc2, mover: Ec2Mover) -> None:
+    ec2.owner[VIP6] = B
+    ec2.fail["AssignIpv6Addresses", A.id] = "InternalError"
+    await assign(mover, VIP6, previous=[B])
+    ec2.fail.clear()
+    ec2.log.clear()
+    assert [o.verdict for o in await assign(mover, VIP6, OTHER6)] == [V.OK, V.OK]
+    assert ec2.log == [f"AssignIpv6Addresses {A.id} {VIP6} {OTHER6}"]
 
 
 async def test_a_wrong_hint_is_corrected_by_looking_up(ec2: TinyEc2, mover: Ec2Mover) -> None:

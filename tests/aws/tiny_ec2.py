@@ -28,6 +28,8 @@ class TinyEc2:
     fail: dict[tuple[str, str], str] = field(default_factory=dict)
     stale: dict[Address, str] | None = None
     """What Describe tells in place of the truth."""
+    room_first: bool = False
+    """Whether the ENI's limit is looked at before the addresses."""
     delay_s: float = 0.0
 
     async def __call__(self, request: web.Request) -> web.Response:
@@ -55,6 +57,11 @@ class TinyEc2:
             for address in addresses:
                 del self.owner[address]
             return None
+        family = addresses[0].version
+        have = {a for a, o in self.owner.items() if o == eni and a.version == family} | set(addresses)
+        full = ec2_error("PrivateIpAddressLimitExceeded") if len(have) > self.limit else None
+        if full and self.room_first:
+            return full
         if not all(any(a in n for n in SUBNETS) for a in addresses):
             return ec2_error("InvalidParameterValue", "outside the subnet")
         taken = [a for a in addresses if self.owner.get(a, eni) != eni]
@@ -62,10 +69,8 @@ class TinyEc2:
             return ec2_error("InvalidParameterValue", "in use")
         if any(a in self.primaries for a in taken):
             return ec2_error("InvalidParameterValue", "a primary address of another interface")
-        family = addresses[0].version
-        have = {a for a, o in self.owner.items() if o == eni and a.version == family} | set(addresses)
-        if len(have) > self.limit:
-            return ec2_error("PrivateIpAddressLimitExceeded")
+        if full:
+            return full
         assert family == 6 or form.get("AllowReassignment") == "true"
         self.owner.update(dict.fromkeys(addresses, eni))
         return None

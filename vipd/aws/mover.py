@@ -13,10 +13,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vipd.aws.batch import split
 from vipd.aws.calls import Calls
 from vipd.aws.ec2 import Ec2
 from vipd.aws.gate import Gate
-from vipd.aws.ipv6 import Ipv6Move, Memory, split
+from vipd.aws.ipv6 import Ipv6Move, Memory
 from vipd.aws.threads import in_daemon_thread
 from vipd.core.model import Address, Assigned, AssignVerdict, Eni
 
