@@ -1,4 +1,4 @@
-"""A stateful EC2 of four calls in one table of addresses: enough rules to try a mover on."""
+"""A stateful EC2 of five calls in one table of addresses: enough rules to try a mover on."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class TinyEc2:
     """What Describe tells in place of the truth."""
     room_first: bool = False
     """Whether the ENI's limit is looked at before the addresses."""
+    not_there: str = "Some of the specified addresses are not assigned to interface {}"
     delay_s: float = 0.0
 
     async def __call__(self, request: web.Request) -> web.Response:
@@ -51,9 +52,11 @@ class TinyEc2:
         return refusal or ec2_done(action)
 
     def _apply(self, form: dict[str, str], action: str, eni: str, addresses: list[Address]) -> web.Response | None:
-        if action == "UnassignIpv6Addresses":
+        if action.startswith("Unassign"):
+            if any(a in self.primaries for a in addresses):
+                return ec2_error("InvalidParameterValue", "The primary IP address of an interface cannot be unassigned")
             if any(self.owner.get(a) != eni for a in addresses):
-                return ec2_error("InvalidParameterValue", f"not mapped to interface ID '{eni}'")
+                return ec2_error("InvalidParameterValue", self.not_there.format(eni))
             for address in addresses:
                 del self.owner[address]
             return None

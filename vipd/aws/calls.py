@@ -1,4 +1,4 @@
-"""The five EC2 calls there are, with outcomes for answers: None (or the data asked for), or a Refusal.
+"""The EC2 calls there are, with outcomes for answers: None (or the data asked for), or a Refusal.
 
 All of them block and belong into a worker thread; every one passes the gate of its attempt.
 """
@@ -41,6 +41,15 @@ class Calls:
         return self._none(
             "AssignIpv6Addresses",
             lambda: self._ec2.client().assign_ipv6_addresses(NetworkInterfaceId=eni, Ipv6Addresses=_texts(addresses)),
+        )
+
+    def unassign_ipv4(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
+        """UnassignPrivateIpAddresses: refused for all when one of them is not on this ENI, or is its primary."""
+        return self._none(
+            "UnassignPrivateIpAddresses",
+            lambda: self._ec2.client().unassign_private_ip_addresses(
+                NetworkInterfaceId=eni, PrivateIpAddresses=_texts(addresses)
+            ),
         )
 
     def unassign_ipv6(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:

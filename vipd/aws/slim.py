@@ -16,8 +16,15 @@ from pathlib import Path
 from typing import Any
 
 OPERATIONS = frozenset(
-    {"AssignPrivateIpAddresses", "AssignIpv6Addresses", "UnassignIpv6Addresses", "DescribeNetworkInterfaces"}
+    {
+        "AssignIpv6Addresses",
+        "AssignPrivateIpAddresses",
+        "DescribeNetworkInterfaces",
+        "UnassignIpv6Addresses",
+        "UnassignPrivateIpAddresses",
+    }
 )
+"""Every operation of ``vipd.aws.calls``."""
 
 
 def cut(model: dict[str, Any], operations: frozenset[str] = OPERATIONS) -> dict[str, Any]:

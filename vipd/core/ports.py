@@ -189,3 +189,15 @@ class Mover(Protocol):
 
     async def close(self) -> None:
         """Let the worker threads go; does not wait for requests under way."""
+
+
+class Releaser(Protocol):
+    """Takes addresses from an ENI of this node, so that their slots are free."""
+
+    async def release(
+        self, eni: Eni, addresses: Sequence[Address], *, right_until: Callable[[], float]
+    ) -> Sequence[Assigned]:
+        """One attempt for all addresses; one outcome each: OK where it is no longer on this ENI, by whosever hand.
+
+        ``right_until`` as in ``Mover.assign``.
+        """
