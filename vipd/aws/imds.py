@@ -41,6 +41,18 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _ENI_ID = re.compile(r"eni-[0-9a-f]{1,32}")
 _NUMBER = re.compile(r"[0-9]{1,4}")
 
+_ENI_KEYS = (
+    "interface-id",
+    "device-number",
+    "vpc-id",
+    "subnet-ipv4-cidr-block",
+    "subnet-ipv6-cidr-blocks",
+    "local-ipv4s",
+    "ipv4-prefix",
+    "ipv6-prefix",
+)
+"""All asked for at the same time."""
+
 MACS = "meta-data/network/interfaces/macs"
 ADVICE = (
     "In a pod IMDS needs a hop limit of 2 (HttpPutResponseHopLimit) and no network policy against 169.254.169.254; "
@@ -143,17 +155,8 @@ class Imds:
             self._session = None
 
     async def _eni(self, mac: str) -> Eni | None:
-        eni_id, number, vpc, ipv4, ipv6 = await asyncio.gather(
-            *(
-                self.get(f"{MACS}/{mac}/{key}")
-                for key in (
-                    "interface-id",
-                    "device-number",
-                    "vpc-id",
-                    "subnet-ipv4-cidr-block",
-                    "subnet-ipv6-cidr-blocks",
-                )
-            )
+        eni_id, number, vpc, ipv4, ipv6, own, *prefixes = await asyncio.gather(
+            *(self.get(f"{MACS}/{mac}/{key}") for key in _ENI_KEYS)
         )
         if not eni_id:
             # It is just being attached or detached: listed already, or still, but without data.
@@ -164,6 +167,8 @@ class Imds:
             device_number=int(number) if number and _NUMBER.fullmatch(number.strip()) else 0,
             subnet_cidrs=self._networks(ipv4) + self._networks(ipv6),
             vpc_id=(vpc or "").strip(),
+            primary=next(iter(self._addresses(own, 4) or ()), None),
+            prefixes=tuple(network for text in prefixes for network in self._networks(text)),
         )
 
     async def _get(self, path: str) -> str | None:
