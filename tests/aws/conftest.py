@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aws_servers import Scripted
-
-from vipd.aws.slim import write
 
 
 @pytest.fixture(autouse=True)
@@ -24,20 +21,6 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys in the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
-
-
-@pytest.fixture(scope="session")
-def small_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The EC2 model cut down to the calls in use: clients are built in a fraction of the time."""
-    directory = tmp_path_factory.mktemp("models")
-    write(directory)
-    return directory
-
-
-@pytest.fixture
-def small_model(small_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients of this test use the small model."""
-    monkeypatch.setenv("AWS_DATA_PATH", str(small_model_dir))
 
 
 @pytest.fixture

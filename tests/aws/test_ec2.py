@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from aws_servers import Scripted, ec2_done, now
 
 from vipd.aws.ec2 import Ec2
 from vipd.aws.mover import Ec2Mover
-from vipd.aws.slim import OPERATIONS, write
+from vipd.aws.slim import MODELS, OPERATIONS, write
 from vipd.core.model import AssignVerdict, Eni
 from vipd.errors import AwsError
 
@@ -75,17 +76,42 @@ async def test_no_region_is_told_when_warming_and_never_by_an_attempt_that_hangs
 
 
 @pytest.mark.usefixtures("credentials")
-async def test_the_small_model_is_found_by_botocore_and_has_the_calls_in_use(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+async def test_the_client_has_the_small_model_and_with_it_the_calls_in_use(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert write(tmp_path).stat().st_size < 100_000
-    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    monkeypatch.delenv("AWS_DATA_PATH", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", scripted.url)
     scripted.handler = obey
     ec2 = Ec2("us-east-2")
     (outcome,) = await Ec2Mover(ec2).assign(MINE, [VIP4], right_until=lambda: now() + 5)
     assert outcome.verdict is AssignVerdict.OK
     assert set(ec2.client().meta.service_model.operation_names) == OPERATIONS
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_model_that_the_operator_names_goes_before_the_shipped_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    target = write(tmp_path)
+    model = json.loads(target.read_text())
+    del model["operations"]["UnassignIpv6Addresses"]
+    target.write_text(json.dumps(model))
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    names = Ec2("us-east-2").client().meta.service_model.operation_names
+    assert set(names) == OPERATIONS - {"UnassignIpv6Addresses"}
+
+
+def test_the_shipped_model_is_the_one_of_the_installed_botocore(tmp_path: Path) -> None:
+    fresh = write(tmp_path)
+    shipped = MODELS / fresh.relative_to(tmp_path)
+    assert shipped.read_text() == fresh.read_text(), "after an upgrade of botocore: python -m vipd.aws.slim"
+    assert [f for f in MODELS.rglob("*") if f.is_file()] == [shipped]
+
+
+def test_the_shipped_model_is_small_and_explains_nothing() -> None:
+    [shipped] = MODELS.rglob("service-2.json")
+    assert shipped.stat().st_size < 30_000
+    assert "documentation" not in shipped.read_text()
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

@@ -21,7 +21,7 @@ VIP4, VIP6 = ip("10.0.1.100"), ip("fd00:10:0:1::100")
 OTHER6 = ip("fd00:10:0:1::101")
 A = Eni(id="eni-0000000000000000a", mac="02:00:00:00:01:0a")
 B, C = "eni-0000000000000000b", "eni-0000000000000000c"
-pytestmark = pytest.mark.usefixtures("credentials", "small_model")
+pytestmark = pytest.mark.usefixtures("credentials")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ VIP4, VIP6 = ip("10.0.1.100"), ip("fd00:10:0:1::100")
 PRIMARY = ip("10.0.1.11")
 A = Eni(id="eni-0000000000000000a", mac="02:00:00:00:01:0a")
 B = "eni-0000000000000000b"
-pytestmark = pytest.mark.usefixtures("credentials", "small_model")
+pytestmark = pytest.mark.usefixtures("credentials")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ V = AssignVerdict
 VIP4 = ipaddress.ip_address("10.0.1.100")
 VIP6 = ipaddress.ip_address("fd00:10:0:1::100")
 MINE = Eni(id="eni-0000000000000000a", mac="02:00:00:00:01:0a")
-pytestmark = pytest.mark.usefixtures("credentials", "small_model")
+pytestmark = pytest.mark.usefixtures("credentials")
 
 
 @pytest.fixture

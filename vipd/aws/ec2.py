@@ -22,6 +22,7 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from vipd.aws.gate import check_here
+from vipd.aws.slim import MODELS
 from vipd.aws.threads import in_daemon_thread
 from vipd.aws.verdicts import NO_CREDENTIALS_ADVICE
 from vipd.errors import AwsError
@@ -121,6 +122,9 @@ class Ec2:
             import botocore.session
 
             self._session = botocore.session.get_session()
+            # The small model of the package, unless the operator names another: AWS_DATA_PATH, or data_path.
+            named = self._session.get_config_variable("data_path")
+            self._session.set_config_variable("data_path", os.pathsep.join(filter(None, (named, str(MODELS)))))
         return self._session
 
     def _build(self, session: Session) -> EC2Client:
