@@ -114,9 +114,10 @@ def test_the_shipped_model_is_small_and_explains_nothing() -> None:
     assert "documentation" not in shipped.read_text()
 
 
-def test_importing_the_package_loads_no_heavy_library() -> None:
+def test_importing_the_package_and_asking_imds_loads_no_heavy_library() -> None:
     script = (
-        "import sys, vipd.aws.mover, vipd.aws.imds, vipd.aws.discovery, vipd.aws.mapping\n"
+        "import asyncio, sys, vipd.aws.mover, vipd.aws.imds, vipd.aws.discovery, vipd.aws.mapping\n"
+        "asyncio.run(vipd.aws.imds.Imds('http://127.0.0.1:9').ping())\n"
         "print([m for m in ('boto3', 'botocore', 'aiohttp') if m in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True, timeout=20)
