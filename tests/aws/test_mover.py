@@ -151,6 +151,18 @@ async def test_a_bad_ipv6_address_alone_is_asked_for_once(ec2: TinyEc2, mover: E
     assert actions(ec2) == ["AssignIpv6Addresses", "DescribeNetworkInterfaces"]
 
 
+@pytest.mark.parametrize(
+    "code", ["InvalidNetworkInterfaceID.NotFound", "RequestLimitExceeded", "UnauthorizedOperation"]
+)
+async def test_what_no_ipv6_address_can_cause_is_asked_once_and_nothing_looked_up(
+    ec2: TinyEc2, mover: Ec2Mover, code: str
+) -> None:
+    ec2.fail["AssignIpv6Addresses", A.id] = code
+    outcomes = await assign(mover, VIP6, OTHER6)
+    assert [o.code for o in outcomes] == [code] * 2
+    assert actions(ec2) == ["AssignIpv6Addresses"]
+
+
 async def test_where_some_found_no_room_nothing_is_taken_from_another_eni(ec2: TinyEc2, mover: Ec2Mover) -> None:
     ec2.limit = 1
     ec2.room_first = True

@@ -200,7 +200,7 @@ class Ipv6Move:
         if address in self._taken_now and source is not None:
             # No look-up in between: it would lengthen the gap, and right after Unassign it may still lag.
             self._give_back(address, source, refusal)
-        elif refusal.verdict is AssignVerdict.NEVER:
+        elif refusal.verdict is AssignVerdict.NEVER and refusal.may_concern_one_address:
             self._explain(address, refusal, source)
         elif source is not None:
             self._give_back(address, source, refusal)
