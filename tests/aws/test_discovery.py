@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 
 import pytest
 
-from vipd.aws.discovery import check_fits, find_region, match_eni
+from vipd.aws.discovery import (
+    Ambiguous,
+    Nobody,
+    Outside,
+    Reserved,
+    Taken,
+    already_there,
+    check_fits,
+    eni_for,
+    find_region,
+    match_eni,
+)
 from vipd.aws.imds import Imds
 from vipd.core.model import Eni, Vip
 from vipd.errors import AwsError, ConfigError
@@ -24,6 +36,14 @@ OTHER = Eni(
     mac="02:00:00:00:02:0a",
     device_number=3,
     subnet_cidrs=(ipaddress.ip_network("10.0.2.0/24"),),
+)
+
+
+UNKNOWN_MAC = "de:ad:00:00:00:01"
+PREFIXED = dataclasses.replace(
+    TWIN,
+    primary=ip("10.0.1.11"),
+    prefixes=(ipaddress.ip_network("10.0.1.64/28"), ipaddress.ip_network("fd00:10:0:1:7::/80")),
 )
 
 
@@ -72,8 +92,8 @@ def test_without_a_known_subnet_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("10.0.2.100", r"outside the subnet of eni-0000000000000000a .*10\.0\.1\.0/24"),
-        ("fd00:10:0:2::100", r"outside the subnet of eni-0000000000000000a .*fd00:10:0:1::/64"),
+        ("10.0.2.100", r"outside the subnet of eni-0000000000000000a; .*10\.0\.1\.0/24"),
+        ("fd00:10:0:2::100", r"outside the subnet of eni-0000000000000000a; .*fd00:10:0:1::/64"),
         ("10.0.1.0", r"AWS reserves 10\.0\.1\.0 .*allowed are 10\.0\.1\.4 to 10\.0\.1\.254"),
         ("10.0.1.3", r"AWS reserves 10\.0\.1\.3"),
         ("10.0.1.255", r"AWS reserves 10\.0\.1\.255"),
@@ -90,6 +110,88 @@ def test_a_vip_that_ec2_could_never_map_is_refused_beforehand(address: str, reas
 def test_an_ipv6_vip_on_a_subnet_without_ipv6_says_so() -> None:
     with pytest.raises(ConfigError, match="has no IPv6 CIDR block"):
         check_fits(OTHER, [vip("fd00:10:0:1::100")])
+
+
+# ---------------------------------------------------------------------------------- one address of a pod
+
+
+def test_the_mac_names_the_eni_of_an_address_even_where_two_share_a_subnet() -> None:
+    assert eni_for([TWIN, A, OTHER], mac="02:00:00:00:01:0A", address=ip("10.0.1.50")) is A
+    assert eni_for([TWIN, A, OTHER], mac=TWIN.mac, address=ip("fd00:10:0:1::50")) is TWIN
+
+
+@pytest.mark.parametrize("address", ["10.0.1.50", "fd00:10:0:1::50"])
+def test_an_unknown_mac_leaves_it_to_the_subnet_of_the_address(address: str) -> None:
+    assert eni_for([OTHER, A], mac=UNKNOWN_MAC, address=ip(address)) is A
+
+
+def test_every_cidr_block_of_a_subnet_counts() -> None:
+    second = dataclasses.replace(A, subnet_cidrs=(*A.subnet_cidrs, ipaddress.ip_network("fd00:10:0:9::/64")))
+    assert eni_for([OTHER, second], mac=UNKNOWN_MAC, address=ip("fd00:10:0:9::50")) is second
+
+
+def test_without_a_known_subnet_the_mac_suffices() -> None:
+    bare = Eni(id="eni-1", mac="02:00:00:00:00:01")
+    assert eni_for([bare], mac=bare.mac, address=ip("198.51.100.1")) is bare
+
+
+def test_several_enis_in_the_subnet_of_an_unknown_mac_are_ambiguous_and_named() -> None:
+    found = eni_for([A, TWIN, OTHER], mac=UNKNOWN_MAC, address=ip("10.0.1.50"))
+    assert isinstance(found, Ambiguous)
+    assert all(word in found.detail for word in (A.id, TWIN.id, UNKNOWN_MAC, "10.0.1.50", "--eni"))
+    assert OTHER.id not in found.detail
+
+
+@pytest.mark.parametrize("address", ["10.0.1.11", "10.0.1.70", "fd00:10:0:1:7::1"])
+def test_a_primary_address_or_a_prefix_tells_the_twins_apart(address: str) -> None:
+    assert eni_for([A, PREFIXED], mac=UNKNOWN_MAC, address=ip(address)) is PREFIXED
+
+
+@pytest.mark.parametrize("enis", [[], [A, OTHER]])
+def test_an_address_of_no_subnet_under_an_unknown_mac_is_nobodys(enis: list[Eni]) -> None:
+    found = eni_for(enis, mac=UNKNOWN_MAC, address=ip("192.168.7.7"))
+    assert isinstance(found, Nobody)
+    assert "192.168.7.7" in found.detail
+    assert all(eni.id in found.detail for eni in enis)
+
+
+@pytest.mark.parametrize("address", ["10.0.2.50", "192.168.7.7", "fd00:10:0:2::1"])
+def test_an_address_outside_the_subnet_of_its_eni_is_told_with_what_is_allowed(address: str) -> None:
+    found = eni_for([A, OTHER], mac=A.mac, address=ip(address))
+    assert isinstance(found, Outside)
+    block = A.subnet_cidrs[0 if ip(address).version == 4 else 1]
+    assert all(word in found.detail for word in (address, A.id, str(block)))
+
+
+@pytest.mark.parametrize("mac", [A.mac, UNKNOWN_MAC])
+@pytest.mark.parametrize("address", ["10.0.1.1", "10.0.1.255", "fd00:10:0:1::"])
+def test_a_reserved_address_is_told_with_what_is_allowed(address: str, mac: str) -> None:
+    found = eni_for([A, OTHER], mac=mac, address=ip(address))
+    assert isinstance(found, Reserved)
+    assert f"AWS reserves {ip(address)}" in found.detail
+
+
+@pytest.mark.parametrize("address", ["10.0.1.11", "10.0.1.70", "fd00:10:0:1:7::1"])
+def test_what_another_eni_of_the_node_can_never_give_is_not_asked_for(address: str) -> None:
+    found = eni_for([A, PREFIXED], mac=A.mac, address=ip(address))
+    assert isinstance(found, Taken)
+    assert all(word in found.detail for word in (address, A.id, PREFIXED.id))
+
+
+def test_every_reason_is_one_line() -> None:
+    asked = [(A.mac, "10.0.2.50"), (A.mac, "10.0.1.1"), (UNKNOWN_MAC, "10.0.1.50"), (UNKNOWN_MAC, "192.168.7.7")]
+    for mac, address in asked:
+        found = eni_for([A, TWIN], mac=mac, address=ip(address))
+        assert not isinstance(found, Eni)
+        assert "\n" not in found.detail
+
+
+def test_an_enis_own_primary_and_its_prefixes_are_mapped_already() -> None:
+    assert already_there(PREFIXED, ip("10.0.1.11")) == f"10.0.1.11 is the primary address of {TWIN.id}"
+    assert "10.0.1.64/28" in already_there(PREFIXED, ip("10.0.1.79"))
+    assert "fd00:10:0:1:7::/80" in already_there(PREFIXED, ip("fd00:10:0:1:7::9"))
+    assert already_there(PREFIXED, ip("10.0.1.80")) == ""
+    assert already_there(A, ip("10.0.1.11")) == ""
 
 
 async def test_the_region_comes_from_the_flag_then_both_variables() -> None:

@@ -14,7 +14,7 @@ from aws_servers import Scripted, ec2_done, now
 
 from vipd.aws.ec2 import Ec2
 from vipd.aws.mover import Ec2Mover
-from vipd.aws.slim import OPERATIONS, made, shipped, write
+from vipd.aws.slim import MODELS, OPERATIONS, write
 from vipd.core.model import AssignVerdict, Eni
 from vipd.errors import AwsError
 
@@ -76,7 +76,10 @@ async def test_no_region_is_told_when_warming_and_never_by_an_attempt_that_hangs
 
 
 @pytest.mark.usefixtures("credentials")
-async def test_the_shipped_model_has_the_calls_in_use(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_client_has_the_small_model_and_with_it_the_calls_in_use(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DATA_PATH", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", scripted.url)
     scripted.handler = obey
     ec2 = Ec2("us-east-2")
@@ -85,23 +88,36 @@ async def test_the_shipped_model_has_the_calls_in_use(scripted: Scripted, monkey
     assert set(ec2.client().meta.service_model.operation_names) == OPERATIONS
 
 
-def test_the_shipped_model_is_the_installed_botocores() -> None:
-    _, model = made()
-    assert shipped() == model, "write it anew: python -m vipd.aws.slim"
-
-
-async def test_the_operators_models_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = write(tmp_path)
+@pytest.mark.usefixtures("credentials")
+def test_a_model_that_the_operator_names_goes_before_the_shipped_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    target = write(tmp_path)
+    model = json.loads(target.read_text())
+    del model["operations"]["UnassignIpv6Addresses"]
+    target.write_text(json.dumps(model))
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
-    model = json.loads(file.read_text())
-    del model["operations"]["DescribeNetworkInterfaces"]
-    file.write_text(json.dumps(model))
-    assert "DescribeNetworkInterfaces" not in Ec2("us-east-2").client().meta.service_model.operation_names
+    names = Ec2("us-east-2").client().meta.service_model.operation_names
+    assert set(names) == OPERATIONS - {"UnassignIpv6Addresses"}
 
 
-def test_importing_the_package_loads_no_heavy_library() -> None:
+def test_the_shipped_model_is_the_one_of_the_installed_botocore(tmp_path: Path) -> None:
+    fresh = write(tmp_path)
+    shipped = MODELS / fresh.relative_to(tmp_path)
+    assert shipped.read_text() == fresh.read_text(), "after an upgrade of botocore: python -m vipd.aws.slim"
+    assert [f for f in MODELS.rglob("*") if f.is_file()] == [shipped]
+
+
+def test_the_shipped_model_is_small_and_explains_nothing() -> None:
+    [shipped] = MODELS.rglob("service-2.json")
+    assert shipped.stat().st_size < 30_000
+    assert "documentation" not in shipped.read_text()
+
+
+def test_importing_the_package_and_asking_imds_loads_no_heavy_library() -> None:
     script = (
-        "import sys, vipd.aws.mover, vipd.aws.imds, vipd.aws.discovery, vipd.aws.mapping\n"
+        "import asyncio, sys, vipd.aws.mover, vipd.aws.imds, vipd.aws.discovery, vipd.aws.mapping\n"
+        "asyncio.run(vipd.aws.imds.Imds('http://127.0.0.1:9').ping())\n"
         "print([m for m in ('boto3', 'botocore', 'aiohttp') if m in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True, timeout=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from dataclasses import dataclass, field
 
@@ -54,6 +55,8 @@ def metadata(scripted: Scripted) -> Metadata:
             f"{at}/subnet-ipv4-cidr-block": "10.0.1.0/24",
             f"{at}/subnet-ipv6-cidr-blocks": "fd00:10:0:1::/64",
             f"{at}/local-ipv4s": "10.0.1.11\n10.0.1.100",
+            f"{at}/ipv4-prefix": "10.0.1.64/28\n10.0.1.80/28",
+            f"{at}/ipv6-prefix": "fd00:10:0:1:7::/80",
         }
     )
     scripted.handler = served
@@ -74,8 +77,29 @@ async def test_enis_are_told_by_mac_and_a_half_attached_one_is_left_out(imds: Im
             subnet_cidrs=(ipaddress.ip_network("10.0.1.0/24"), ipaddress.ip_network("fd00:10:0:1::/64")),
             vpc_id="vpc-0000000000lab0001",
             primary=ipaddress.ip_address("10.0.1.11"),
+            prefixes=tuple(map(ipaddress.ip_network, ("10.0.1.64/28", "10.0.1.80/28", "fd00:10:0:1:7::/80"))),
         )
     }
+    await imds.close()
+
+
+async def test_an_eni_without_prefixes_has_none(imds: Imds, metadata: Metadata) -> None:
+    for family in ("ipv4", "ipv6"):
+        del metadata.keys[f"network/interfaces/macs/{MAC}/{family}-prefix"]
+    assert (await imds.enis())[MAC].prefixes == ()
+    await imds.close()
+
+
+async def test_all_of_an_eni_is_asked_for_at_the_same_time(scripted: Scripted, metadata: Metadata) -> None:
+    async def slow(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.1)
+        return await metadata(request)
+
+    scripted.handler = slow
+    imds = Imds(scripted.url, total_s=5)
+    started = now()
+    await imds.enis()
+    assert now() - started < 0.7, "token, list, and eight keys that would take 0.8 s one after another"
     await imds.close()
 
 

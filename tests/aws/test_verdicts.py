@@ -23,6 +23,9 @@ def client_error(code: str, message: str = "", status: int = 400) -> bc.ClientEr
     [
         ("RequestLimitExceeded", V.THROTTLED),
         ("Throttling", V.THROTTLED),
+        ("RequestThrottledException", V.THROTTLED),
+        ("EC2ThrottledException", V.THROTTLED),
+        ("SlowDown", V.THROTTLED),
         ("InternalError", V.RETRY),
         ("Unavailable", V.RETRY),
         ("IncorrectState", V.RETRY),
@@ -44,6 +47,8 @@ def test_the_codes_met_in_the_field_have_their_verdicts(code: str, verdict: Assi
     ("code", "status", "verdict"),
     [
         ("SomethingNew", 503, V.RETRY),
+        ("SomethingThrottled", 400, V.THROTTLED),
+        ("SomethingThrottled", 503, V.THROTTLED),
         ("InvalidSomethingNew", 500, V.RETRY),
         ("InvalidSomethingNew", 400, V.NEVER),
         ("Ipv6AddressLimitExceeded", 400, V.NO_ROOM),
@@ -92,3 +97,8 @@ def test_only_refusals_that_one_address_can_cause_are_split() -> None:
     assert not Refusal(V.NEVER, "InvalidNetworkInterfaceID.NotFound", "").may_concern_one_address
     assert not Refusal(V.THROTTLED, "Throttling", "").may_concern_one_address
     assert not Refusal(V.NOT_ALLOWED, "UnauthorizedOperation", "").may_concern_one_address
+
+
+@pytest.mark.parametrize("verdict", [V.RETRY, V.THROTTLED, V.RIGHT_OVER])
+def test_what_passes_by_itself_is_no_refusal_for_good(verdict: AssignVerdict) -> None:
+    assert not Refusal(verdict, "", "").for_good

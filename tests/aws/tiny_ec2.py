@@ -28,6 +28,9 @@ class TinyEc2:
     fail: dict[tuple[str, str], str] = field(default_factory=dict)
     stale: dict[Address, str] | None = None
     """What Describe tells in place of the truth."""
+    room_first: bool = False
+    """Whether the ENI's limit is looked at before the addresses."""
+    not_there: str = "Some of the specified addresses are not assigned to interface {}"
     delay_s: float = 0.0
 
     async def __call__(self, request: web.Request) -> web.Response:
@@ -50,11 +53,18 @@ class TinyEc2:
 
     def _apply(self, form: dict[str, str], action: str, eni: str, addresses: list[Address]) -> web.Response | None:
         if action.startswith("Unassign"):
+            if any(a in self.primaries for a in addresses):
+                return ec2_error("InvalidParameterValue", "The primary IP address of an interface cannot be unassigned")
             if any(self.owner.get(a) != eni for a in addresses):
-                return ec2_error("InvalidParameterValue", f"not mapped to interface ID '{eni}'")
+                return ec2_error("InvalidParameterValue", self.not_there.format(eni))
             for address in addresses:
                 del self.owner[address]
             return None
+        family = addresses[0].version
+        have = {a for a, o in self.owner.items() if o == eni and a.version == family} | set(addresses)
+        full = ec2_error("PrivateIpAddressLimitExceeded") if len(have) > self.limit else None
+        if full and self.room_first:
+            return full
         if not all(any(a in n for n in SUBNETS) for a in addresses):
             return ec2_error("InvalidParameterValue", "outside the subnet")
         taken = [a for a in addresses if self.owner.get(a, eni) != eni]
@@ -62,10 +72,8 @@ class TinyEc2:
             return ec2_error("InvalidParameterValue", "in use")
         if any(a in self.primaries for a in taken):
             return ec2_error("InvalidParameterValue", "a primary address of another interface")
-        family = addresses[0].version
-        have = {a for a, o in self.owner.items() if o == eni and a.version == family} | set(addresses)
-        if len(have) > self.limit:
-            return ec2_error("PrivateIpAddressLimitExceeded")
+        if full:
+            return full
         assert family == 6 or form.get("AllowReassignment") == "true"
         self.owner.update(dict.fromkeys(addresses, eni))
         return None

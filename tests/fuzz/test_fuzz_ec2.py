@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import botocore.exceptions as bc
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 from vipd.aws.ec2 import Ec2
 from vipd.aws.mapping import DescribeMapping
 from vipd.aws.mover import Ec2Mover
-from vipd.aws.slim import write
 from vipd.aws.verdicts import CODES, HABITS, classify
 from vipd.core.model import Assigned, AssignVerdict, Eni, Mapped
 
@@ -75,13 +73,10 @@ def server() -> Iterator[Scripted]:
 
 
 @pytest.fixture(scope="module")
-def ec2(server: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ec2]:
-    models: Path = tmp_path_factory.mktemp("models")
-    write(models)
+def ec2(server: Scripted) -> Iterator[Ec2]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
-        patch.setenv("AWS_DATA_PATH", str(models))
         patch.setenv("AWS_ENDPOINT_URL_EC2", server.url)
         made = Ec2("us-east-2")
         made.client()

@@ -327,7 +327,10 @@ def test_an_eni_that_refuses_for_good_makes_the_holder_let_go_to_one_that_can():
     assert ("yielding", "cannot-move") in reasons(standby)
 
 
-@pytest.mark.parametrize("verdict", [AssignVerdict.RETRY, AssignVerdict.NO_ROOM, AssignVerdict.NOT_ALLOWED])
+@pytest.mark.parametrize(
+    "verdict",
+    [AssignVerdict.RETRY, AssignVerdict.THROTTLED, AssignVerdict.NO_ROOM, AssignVerdict.NOT_ALLOWED],
+)
 def test_a_failing_assign_is_tried_again_with_growing_pauses(verdict):
     world = World("a")
     world.members["a"].ec2 = verdict

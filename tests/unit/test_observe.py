@@ -255,7 +255,7 @@ def test_what_happens_is_counted() -> None:
     metrics.lease_write("take", LeaseAbsent(), 0.01)
     metrics.transition("standby", "active", "lease-free")
     metrics.noted("mapping-stolen")
-    metrics.assigned([Assigned(VIP, AssignVerdict.OK), Assigned(VIP, AssignVerdict.RETRY, "Throttling")], 0.4)
+    metrics.assigned([Assigned(VIP, AssignVerdict.OK), Assigned(VIP, AssignVerdict.THROTTLED, "Throttling")], 0.4)
     metrics.announced("garp")
     metrics.announced("garp")
     metrics.mapping_read({VIP: Mapped.MINE})
@@ -269,7 +269,7 @@ def test_what_happens_is_counted() -> None:
     assert found["vipd_transitions_total{active,lease-free,standby}"] == 1
     assert found["vipd_notes_total{mapping-stolen}"] == 1
     assert found["vipd_eni_assign_total{,ok}"] == 1
-    assert found["vipd_eni_assign_total{Throttling,retry}"] == 1
+    assert found["vipd_eni_assign_total{Throttling,throttled}"] == 1
     assert found["vipd_eni_assign_seconds_count"] == 1
     assert found["vipd_announcements_total{garp}"] == 2
     assert found["vipd_imds_readings_total{mine}"] == 1

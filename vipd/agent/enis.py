@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from vipd.aws.belonging import Nobody, Unfit, already_there, eni_for, unfit
+from vipd.aws.discovery import Nobody, Outside, Reserved, already_there, eni_for
 from vipd.aws.imds import Imds, ImdsError
 from vipd.core.following import Standing, Target
 from vipd.core.model import Address, Eni, LinkState, Network
@@ -59,7 +60,7 @@ class Enis:
             return Target(link.name, found.id, Standing.CONFIRMED if why else None, why)
         if isinstance(found, Nobody):
             return Target(link.name, "", Standing.REFUSED, found.detail) if named else None
-        standing = Standing.OUTSIDE if isinstance(found, Unfit) else Standing.REFUSED
+        standing = Standing.OUTSIDE if isinstance(found, Outside | Reserved) else Standing.REFUSED
         return Target(link.name, "", standing, found.detail)
 
     def eni(self, target_eni: str, link: LinkState | None) -> Eni:
@@ -73,10 +74,11 @@ class Enis:
         if self._known is not None and known is None:
             listed = ", ".join(eni.id for eni in self._known) or "none"
             return Target(link.name, "", Standing.REFUSED, f"--eni {eni_id}: not of this node; IMDS lists {listed}")
-        why = already_there(known, address) if known else ""
+        eni = replace(known or self.eni(eni_id, link), mac=link.mac)
+        why = already_there(eni, address)
         if why:
             return Target(link.name, eni_id, Standing.CONFIRMED, why)
-        why = unfit(known or self.eni(eni_id, link), address)
-        if why:
-            return Target(link.name, eni_id, Standing.OUTSIDE, why)
+        found = eni_for([eni], mac=link.mac, address=address)
+        if isinstance(found, Outside | Reserved):
+            return Target(link.name, eni_id, Standing.OUTSIDE, found.detail)
         return Target(link.name, eni_id)

@@ -36,20 +36,20 @@ class Calls:
             ),
         )
 
-    def unassign_ipv4(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
-        """UnassignPrivateIpAddresses: refused for all when one of them is not on this ENI."""
-        return self._none(
-            "UnassignPrivateIpAddresses",
-            lambda: self._ec2.client().unassign_private_ip_addresses(
-                NetworkInterfaceId=eni, PrivateIpAddresses=_texts(addresses)
-            ),
-        )
-
     def assign_ipv6(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
         """AssignIpv6Addresses: refused for an address that another ENI has."""
         return self._none(
             "AssignIpv6Addresses",
             lambda: self._ec2.client().assign_ipv6_addresses(NetworkInterfaceId=eni, Ipv6Addresses=_texts(addresses)),
+        )
+
+    def unassign_ipv4(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
+        """UnassignPrivateIpAddresses: refused for all when one of them is not on this ENI, or is its primary."""
+        return self._none(
+            "UnassignPrivateIpAddresses",
+            lambda: self._ec2.client().unassign_private_ip_addresses(
+                NetworkInterfaceId=eni, PrivateIpAddresses=_texts(addresses)
+            ),
         )
 
     def unassign_ipv6(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from vipd.aws.imds import Imds, ImdsError
 from vipd.core.model import Address, Eni, Network, Vip
@@ -18,6 +19,45 @@ from vipd.errors import AwsError, ConfigError
 
 RESERVED_AT_START = 4
 """Network, router, DNS and one kept by AWS, and the last one too (Amazon VPC User Guide, "Subnet CIDR blocks")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The ENI is known, and its subnet does not have the address: EC2 would refuse it."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """AWS keeps the address for itself in every subnet."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Another ENI of this node has it in a way that cannot move: as its primary, or within a delegated prefix."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """No ENI of this node has the MAC, nor a subnet with the address: it is none of the VPC's."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """IMDS does not know the MAC, and several ENIs have a subnet with the address."""
+
+    detail: str
+
+
+NotFound = Outside | Reserved | Taken | Nobody | Ambiguous
+"""Why no ENI is to have an address; ``detail`` says in one line what, where, and what is allowed."""
 
 
 async def find_region(flag: str | None, env: Mapping[str, str], imds: Imds) -> str:
@@ -64,9 +104,8 @@ def match_eni(
 
     Link-local addresses say nothing and are left out.  Raises ConfigError where none or several fit.
     """
-    for eni in enis:
-        if eni.mac == mac.lower():
-            return eni
+    if (by_mac := _by_mac(enis, mac)) is not None:
+        return by_mac
     own = [a for a in addresses if not a.is_link_local]
     candidates = _in_subnets(enis, own) or _in_subnets(enis, [v.address for v in vips])
     if len(candidates) == 1:
@@ -84,6 +123,38 @@ def match_eni(
     )
 
 
+def eni_for(enis: Collection[Eni], *, mac: str, address: Address) -> Eni | NotFound:
+    """The one of ``enis`` that is to have one address of an interface with this MAC.
+
+    By the MAC; else by the address: the ENI whose primary it is or whose prefix has it, or the only one in whose
+    subnet it is.  What EC2 would refuse for certain is no match.
+    """
+    eni = _by_mac(enis, mac)
+    if eni is None:
+        candidates = [e for e in enis if already_there(e, address)] or _in_subnets(enis, [address])
+        if not candidates:
+            seen = "; ".join(_described(e) for e in enis) or "none"
+            return Nobody(
+                f"{address}: no ENI of this node has the interface's MAC {mac} or a subnet with this address, so it "
+                f"is none of the VPC's; ENIs in IMDS: {seen}"
+            )
+        if len(candidates) > 1:
+            return Ambiguous(
+                f"{address}: IMDS does not know the interface's MAC {mac}, and more than one ENI has a subnet with "
+                f"this address: {'; '.join(_described(e) for e in candidates)}. Name the right one with --eni"
+            )
+        [eni] = candidates
+    return _unfit(eni, address) or _taken(enis, eni, address) or eni
+
+
+def already_there(eni: Eni, address: Address) -> str:
+    """Why ``address`` is mapped to ``eni`` without any call, and must never be assigned; empty where it is not."""
+    if address == eni.primary:
+        return f"{address} is the primary address of {eni.id}"
+    prefix = next((n for n in eni.prefixes if address in n), None)
+    return "" if prefix is None else f"{address} is in the prefix {prefix}, which is delegated to {eni.id}"
+
+
 def check_fits(eni: Eni, vips: Iterable[Vip], *, primaries: Collection[Address] = ()) -> None:
     """Raises ConfigError for a VIP that EC2 could never map to ``eni``.
 
@@ -96,29 +167,36 @@ def check_fits(eni: Eni, vips: Iterable[Vip], *, primaries: Collection[Address] 
                 f"VIP {vip}: {vip.address} is this node's own primary address on {eni.id}, and a primary address "
                 f"cannot move; allowed are the other addresses of {_subnets(eni)}"
             )
-        if eni.subnet_cidrs:
-            _check_subnet(eni, vip)
+        if (fault := _unfit(eni, vip.address)) is not None:
+            raise ConfigError(f"VIP {vip}: {fault.detail}")
 
 
-def _check_subnet(eni: Eni, vip: Vip) -> None:
-    subnet = next((n for n in eni.subnet_cidrs if vip.address in n), None)
+def _unfit(eni: Eni, address: Address) -> Outside | Reserved | None:
+    if not eni.subnet_cidrs:
+        return None
+    subnet = next((n for n in eni.subnet_cidrs if address in n), None)
     if subnet is None:
-        same = [n for n in eni.subnet_cidrs if n.version == vip.address.version]
+        same = [n for n in eni.subnet_cidrs if n.version == address.version]
         if not same:
-            raise ConfigError(
-                f"VIP {vip}: the subnet of {eni.id} ({_subnets(eni)}) has no IPv{vip.address.version} CIDR block; add "
-                "one to the subnet, or drop this VIP"
+            return Outside(
+                f"{address}: the subnet of {eni.id} ({_subnets(eni)}) has no IPv{address.version} CIDR block; add one "
+                "to the subnet, or drop this address"
             )
-        raise ConfigError(
-            f"VIP {vip}: {vip.address} is outside the subnet of {eni.id} on {vip.interface}; allowed are free "
-            f"addresses of {', '.join(map(str, same))}"
+        allowed = ", ".join(map(str, same))
+        return Outside(f"{address} is outside the subnet of {eni.id}; allowed are free addresses of {allowed}")
+    if address in reserved(subnet):
+        return Reserved(
+            f"AWS reserves {address} in the subnet {subnet} of {eni.id} (the first four addresses and the last); "
+            f"allowed are {subnet[RESERVED_AT_START]} to {subnet[-2]}"
         )
-    if vip.address in reserved(subnet):
-        allowed = f"{subnet[RESERVED_AT_START]} to {subnet[-2]}"
-        raise ConfigError(
-            f"VIP {vip}: AWS reserves {vip.address} in the subnet {subnet} of {eni.id} (the first four addresses and "
-            f"the last); allowed are {allowed}"
-        )
+    return None
+
+
+def _taken(enis: Iterable[Eni], eni: Eni, address: Address) -> Taken | None:
+    for other in enis:
+        if other.id != eni.id and (why := already_there(other, address)):
+            return Taken(f"{why}, and cannot move to {eni.id}; allowed are other addresses of {_subnets(eni)}")
+    return None
 
 
 def reserved(subnet: Network) -> frozenset[Address]:
@@ -133,6 +211,10 @@ def _named(enis: Collection[Eni], eni_id: str) -> Eni:
             return eni
     seen = "; ".join(_described(e) for e in enis) or "none"
     raise ConfigError(f"--eni {eni_id}: not an ENI of this node; allowed are those in IMDS: {seen}")
+
+
+def _by_mac(enis: Iterable[Eni], mac: str) -> Eni | None:
+    return next((eni for eni in enis if eni.mac == mac.lower()), None)
 
 
 def _in_subnets(enis: Iterable[Eni], addresses: Collection[Address]) -> list[Eni]:

@@ -122,9 +122,9 @@ class Ec2:
             import botocore.session
 
             self._session = botocore.session.get_session()
-            paths = self._session.get_component("data_loader").search_paths
-            # Before botocore's own models, after those of AWS_DATA_PATH.
-            paths.insert(len(paths) - 1, str(MODELS))
+            # The small model of the package, unless the operator names another: AWS_DATA_PATH, or data_path.
+            named = self._session.get_config_variable("data_path")
+            self._session.set_config_variable("data_path", os.pathsep.join(filter(None, (named, str(MODELS)))))
         return self._session
 
     def _build(self, session: Session) -> EC2Client:

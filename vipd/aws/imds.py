@@ -15,13 +15,10 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from vipd.aws.plainhttp import BadAnswer, ask
 from vipd.core.model import Address, Eni, Network
 from vipd.errors import AwsError, ConfigError
-
-if TYPE_CHECKING:
-    import aiohttp
 
 IPV4_ENDPOINT = "http://169.254.169.254"
 IPV6_ENDPOINT = "http://[fd00:ec2::254]"
@@ -35,11 +32,26 @@ RENEW_AT = 0.9
 MAX_BYTES = 65536
 """Far more than an ENI has addresses; what is longer is no answer of IMDS."""
 
+AT_ONCE = 8
+"""Requests at a time: IMDS allows 1024 packets a second for each ENI."""
+
 _TOKEN = re.compile(r"[!-~]{1,1024}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _ENI_ID = re.compile(r"eni-[0-9a-f]{1,32}")
 _NUMBER = re.compile(r"[0-9]{1,4}")
+
+_ENI_KEYS = (
+    "interface-id",
+    "device-number",
+    "vpc-id",
+    "subnet-ipv4-cidr-block",
+    "subnet-ipv6-cidr-blocks",
+    "local-ipv4s",
+    "ipv4-prefix",
+    "ipv6-prefix",
+)
+"""All asked for at the same time."""
 
 MACS = "meta-data/network/interfaces/macs"
 ADVICE = (
@@ -82,7 +94,7 @@ class Imds:
         self._connect_s = connect_s
         self._total_s = total_s
         self._token_ttl_s = token_ttl_s
-        self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._token = ""
         self._renew_at = 0.0
         self._token_lock = asyncio.Lock()
@@ -137,26 +149,11 @@ class Imds:
         return told is not None and told.strip() == eni.id
 
     async def close(self) -> None:
-        """Give back the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Nothing is kept between two questions, so there is nothing to give back yet."""
 
     async def _eni(self, mac: str) -> Eni | None:
-        eni_id, number, vpc, ipv4, ipv6, own, prefixes4, prefixes6 = await asyncio.gather(
-            *(
-                self.get(f"{MACS}/{mac}/{key}")
-                for key in (
-                    "interface-id",
-                    "device-number",
-                    "vpc-id",
-                    "subnet-ipv4-cidr-block",
-                    "subnet-ipv6-cidr-blocks",
-                    "local-ipv4s",
-                    "ipv4-prefix",
-                    "ipv6-prefix",
-                )
-            )
+        eni_id, number, vpc, ipv4, ipv6, own, *prefixes = await asyncio.gather(
+            *(self.get(f"{MACS}/{mac}/{key}") for key in _ENI_KEYS)
         )
         if not eni_id:
             # It is just being attached or detached: listed already, or still, but without data.
@@ -168,19 +165,17 @@ class Imds:
             subnet_cidrs=self._networks(ipv4) + self._networks(ipv6),
             vpc_id=(vpc or "").strip(),
             primary=next(iter(self._addresses(own, 4) or ()), None),
-            prefixes=self._networks(prefixes4) + self._networks(prefixes6),
+            prefixes=tuple(network for text in prefixes for network in self._networks(text)),
         )
 
     async def _get(self, path: str) -> str | None:
-        import aiohttp
-
         try:
             status, text = await self._ask(path, await self._fresh_token())
             if status == 401:
                 # IMDS forgot the token (its host changed, or it restarted).
                 self._renew_at = 0.0
                 status, text = await self._ask(path, await self._fresh_token())
-        except (aiohttp.ClientError, OSError) as error:
+        except (BadAnswer, OSError) as error:
             told = _one_line(error) or type(error).__name__
             raise ImdsError(f"IMDS at {self.endpoint}: {path}: {told}. {ADVICE}") from error
         if status == 404:
@@ -190,21 +185,15 @@ class Imds:
         return text
 
     async def _ask(self, path: str, token: str) -> tuple[int, str]:
-        headers = {"X-aws-ec2-metadata-token": token}
-        # IMDS redirects nobody, and nobody else is to see the token.
-        url = f"{self.endpoint}/latest/{path}"
-        async with self._http().get(url, headers=headers, allow_redirects=False) as answer:
-            return answer.status, await self._text(answer)
+        return await self._request("GET", path, {"X-aws-ec2-metadata-token": token})
 
-    async def _text(self, answer: aiohttp.ClientResponse) -> str:
-        """IMDS speaks ASCII, whatever the Content-Type says.  Raises ImdsError."""
-        body = bytearray()
-        async for chunk in answer.content.iter_any():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise self._nonsense(f"more than {MAX_BYTES} bytes")
+    async def _request(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+        async with self._slots:
+            url = f"{self.endpoint}/latest/{path}"
+            status, body = await ask(method, url, headers, connect_s=self._connect_s, max_bytes=MAX_BYTES)
         try:
-            return body.decode("ascii")
+            # IMDS speaks ASCII, whatever the Content-Type says.
+            return status, body.decode("ascii")
         except UnicodeDecodeError as error:
             raise self._nonsense("an answer that is no ASCII text") from error
 
@@ -214,24 +203,12 @@ class Imds:
             if sent_at < self._renew_at:
                 return self._token
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(self._token_ttl_s)}
-            url = f"{self.endpoint}/latest/api/token"
-            async with self._http().put(url, headers=headers, allow_redirects=False) as answer:
-                if answer.status != 200:
-                    raise ImdsError(f"IMDS at {self.endpoint}: no session token: HTTP {answer.status}. {ADVICE}")
-                self._token = self._like(_TOKEN, (await self._text(answer)).strip(), "a session token")
-                self._renew_at = sent_at + RENEW_AT * self._token_ttl_s
-                return self._token
-
-    def _http(self) -> aiohttp.ClientSession:
-        import aiohttp
-
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
-                connector=aiohttp.TCPConnector(limit=8),
-                trust_env=False,
-            )
-        return self._session
+            status, text = await self._request("PUT", "api/token", headers)
+            if status != 200:
+                raise ImdsError(f"IMDS at {self.endpoint}: no session token: HTTP {status}. {ADVICE}")
+            self._token = self._like(_TOKEN, text.strip(), "a session token")
+            self._renew_at = sent_at + RENEW_AT * self._token_ttl_s
+            return self._token
 
     def _addresses(self, text: str | None, version: int) -> tuple[Address, ...] | None:
         try:
@@ -261,5 +238,5 @@ class Imds:
 
 
 def _one_line(what: object) -> str:
-    """What others say, fit for an error: aiohttp breaks its lines, and garbage may be long."""
+    """What others say, fit for an error: garbage may be long, and have lines."""
     return " ".join(str(what).split())[:200]

@@ -1,15 +1,16 @@
-"""Moving IPv6 addresses, for which EC2 has no AllowReassignment: find the owner, unassign there, assign here.
+"""Moving IPv6 addresses, for which EC2 has no AllowReassignment: where one is another ENI's, unassign there first.
 
-            freed by an attempt that broke off ─────────────────────────────────────┐
-            one previous ENI ── Unassign there ── done ─────────────────────────────┤
-                                     │ "not there"                                  ▼
-            several ──────────── Describe: owner? ── mine, nobody ──────────▶ Assign here ── OK
-                                  ▲  │ another ENI                                  │ refused for good
-                                  │  └── room here? ── Unassign there ──────────────▶  Assign back, report
-            none ── Assign here ──┤
-                                  └ OK
+    freed by an attempt that broke off ───▶ Assign here ─── OK
+    no previous ENI                              │ refused, and it may be another ENI's
+                                                 ▼
+    several previous ENIs ───────────────▶ Describe: owner? ─── mine, nobody ─────────▶ Assign here ─── OK
+                                                 ▲    │ another ENI                      ▲    │ refused for good
+                                     "not there" │    └── room here? ── Unassign there ──┤    └──▶ Assign back, report
+                                                 │                                       │
+    one previous ENI ────────────────────▶ Unassign there ─── done ──────────────────────┘
 
-- A pod's address is nobody's, or here already, as a rule: without a hint Assign comes first, and nothing is described.
+- A pod's address is nobody's or ours already: one call then, and no look-up.  A takeover knows whose the address was
+  and spares itself the call that would be refused.
 - Between Unassign and Assign the address belongs to nobody.  The two follow each other without anything in
   between, in one thread, on one connection.  What breaks off there is repaired by the next attempt: here by memory,
   elsewhere because the owner is then nobody.
@@ -25,15 +26,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from vipd.aws.batch import Outcomes, split
 from vipd.aws.calls import Calls
 from vipd.aws.verdicts import Refusal
 from vipd.core.model import Address, Assigned, AssignVerdict
 
 FREED_FOR_S = 30.0
 """How long "I unassigned it and did not come to assign it" is believed: beyond it others will have acted."""
-
-FEW = 4
-"""So many addresses are tried one by one where a call for all was refused."""
 
 Report = Callable[[Assigned], None]
 
@@ -82,17 +81,43 @@ class Ipv6Move:
         self._report = report
         self._unfound: Refusal | None = None
         """Why the owner could not be looked up."""
+        self._owners: dict[Address, str | None] = {}
+        """Whose each address is, as far as it was looked up after a refusal."""
+        self._full_now: Refusal | None = None
+        """How this attempt learned that there is no room for all of its addresses."""
         self._taken_now: set[Address] = set()
 
     def run(self, addresses: Sequence[Address]) -> None:
-        """Free what is elsewhere, then assign."""
+        """Free what is elsewhere, then assign; without a hint of where that is, assign, and free what is refused."""
         ready = [a for a in addresses if self._memory.freed_from(a)]
         elsewhere = [a for a in addresses if a not in ready]
         if elsewhere and not self._hints:
-            elsewhere = self._assign_what_is_free(elsewhere)
+            self._assign_first(ready, elsewhere)
+            return
         if elsewhere:
             ready += self._free(elsewhere)
-        for address, refusal in self._assign(ready).items():
+        self._settle(self._assign(ready))
+
+    def _assign_first(self, ready: list[Address], elsewhere: list[Address]) -> None:
+        everything = [*ready, *elsewhere]
+        refusal = self._calls.assign_ipv6(self._to, everything)
+        if refusal is None or not refusal.may_concern_one_address:
+            self._settle(dict.fromkeys(everything, refusal))
+        elif refusal.verdict is AssignVerdict.NEVER:
+            # One look-up for all of them tells more than asking for each.
+            ready += self._free(elsewhere)
+            nothing_changed = not self._taken_now and len(ready) == len(everything)
+            self._settle(self._assign(ready, known=refusal if nothing_changed else None))
+        else:
+            # It cannot take all of these, so this attempt takes nothing from another ENI.
+            self._full_now = refusal
+            outcomes = self._assign(everything, known=refusal)
+            others = [a for a in elsewhere if (r := outcomes[a]) is not None and r.verdict is AssignVerdict.NEVER]
+            ready = self._free(others) if others else []
+            self._settle({a: r for a, r in outcomes.items() if a not in others} | self._assign(ready))
+
+    def _settle(self, outcomes: Outcomes) -> None:
+        for address, refusal in outcomes.items():
             if refusal is None:
                 self._memory.freed.pop(address, None)
                 self._report(Assigned(address, AssignVerdict.OK))
@@ -100,18 +125,6 @@ class Ipv6Move:
                 self._refused(address, refusal)
             else:
                 self._tell(address, refusal)
-
-    def _assign_what_is_free(self, addresses: Sequence[Address]) -> list[Address]:
-        """Assign without looking; returns what another ENI may have."""
-        elsewhere = []
-        for address, refusal in self._assign(addresses).items():
-            if refusal is None:
-                self._report(Assigned(address, AssignVerdict.OK))
-            elif refusal.verdict is AssignVerdict.NEVER:
-                elsewhere.append(address)
-            else:
-                self._tell(address, refusal)
-        return elsewhere
 
     def _free(self, addresses: Sequence[Address]) -> list[Address]:
         """Take the addresses from whoever has them; returns those that can now be assigned."""
@@ -130,6 +143,8 @@ class Ipv6Move:
             # Unconditional all the same: it succeeds where the address is nobody's or ours.
             self._unfound = owners
             return list(addresses)
+        if not self._hints:
+            self._owners = {a: owners.get(a) for a in addresses}
         full = self._still_full()
         if full is not None:
             ours = [a for a in addresses if owners.get(a) == self._to]
@@ -156,12 +171,12 @@ class Ipv6Move:
             self._taken_now.update(addresses)
         return refusal
 
-    def _assign(self, addresses: Sequence[Address]) -> dict[Address, Refusal | None]:
-        if not addresses:
-            return {}
-        return split(lambda part: self._calls.assign_ipv6(self._to, part), addresses)
+    def _assign(self, addresses: Sequence[Address], *, known: Refusal | None = None) -> Outcomes:
+        return split(lambda part: self._calls.assign_ipv6(self._to, part), addresses, known=known)
 
     def _still_full(self) -> Refusal | None:
+        if self._full_now is not None:
+            return self._full_now
         limit = self._memory.full_at.get(self._to)
         if limit is None:
             return None
@@ -185,7 +200,7 @@ class Ipv6Move:
         if address in self._taken_now and source is not None:
             # No look-up in between: it would lengthen the gap, and right after Unassign it may still lag.
             self._give_back(address, source, refusal)
-        elif refusal.verdict is AssignVerdict.NEVER:
+        elif refusal.verdict is AssignVerdict.NEVER and refusal.may_concern_one_address:
             self._explain(address, refusal, source)
         elif source is not None:
             self._give_back(address, source, refusal)
@@ -193,12 +208,11 @@ class Ipv6Move:
             self._tell(address, refusal)
 
     def _explain(self, address: Address, refusal: Refusal, source: str | None) -> None:
-        owners = self._unfound or self._calls.ipv6_owners([address])
-        if isinstance(owners, Refusal):
-            detail = f"{refusal.code}: {refusal.detail}; its owner cannot be looked up: {owners.code}: {owners.detail}"
-            self._tell(address, Refusal(owners.verdict, owners.code, detail))
+        owner = self._owner_after_refusal(address)
+        if isinstance(owner, Refusal):
+            detail = f"{refusal.code}: {refusal.detail}; its owner cannot be looked up: {owner.code}: {owner.detail}"
+            self._tell(address, Refusal(owner.verdict, owner.code, detail))
             return
-        owner = owners.get(address)
         if owner == self._to:
             self._memory.freed.pop(address, None)
             self._report(Assigned(address, AssignVerdict.OK))
@@ -211,6 +225,14 @@ class Ipv6Move:
             self._tell(address, Refusal(AssignVerdict.RETRY, refusal.code, detail))
         else:
             self._tell(address, refusal)
+
+    def _owner_after_refusal(self, address: Address) -> str | Refusal | None:
+        if self._unfound is not None:
+            return self._unfound
+        if address in self._owners:
+            return self._owners[address]
+        owners = self._calls.ipv6_owners([address])
+        return owners if isinstance(owners, Refusal) else owners.get(address)
 
     def _give_back(self, address: Address, source: str, refusal: Refusal) -> None:
         back = self._calls.assign_ipv6(source, [address])
@@ -228,26 +250,3 @@ class Ipv6Move:
         for address in addresses:
             self._tell(address, refusal)
         return []
-
-
-def split(
-    call: Callable[[Sequence[Address]], Refusal | None], addresses: Sequence[Address]
-) -> dict[Address, Refusal | None]:
-    """One call for all; when it may have failed for the sake of one address, calls for parts of them.
-
-    Few are tried one by one, many by halves.  Once a single one finds no room the rest is not tried: the ENI is full.
-    """
-    outcomes: dict[Address, Refusal | None] = {}
-    to_do: list[Sequence[Address]] = [addresses]
-    full: Refusal | None = None
-    while to_do:
-        part = to_do.pop(0)
-        refusal = full or call(part)
-        if refusal is None or len(part) == 1 or full or not refusal.may_concern_one_address:
-            outcomes |= dict.fromkeys(part, refusal)
-            if len(part) == 1 and refusal is not None and refusal.verdict is AssignVerdict.NO_ROOM:
-                full = refusal
-            continue
-        size = 1 if len(part) <= FEW else (len(part) + 1) // 2
-        to_do[:0] = [part[at : at + size] for at in range(0, len(part), size)]
-    return outcomes

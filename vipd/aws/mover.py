@@ -5,21 +5,26 @@ Guarantees
 2. Nobody waits beyond ``right_until()``.  A request under way then may still be applied: RIGHT_OVER says so.
 3. A hung call blocks neither the next attempt nor the end of the process.
 4. IPv4 and IPv6 move at the same time; one bad address does not sink the rest.
+5. No release overtakes a later assignment of the same address: that waits for its end.  Nor is an address released
+   while an assignment of it is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import partial
+import enum
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from vipd.aws.batch import split
 from vipd.aws.calls import Calls
 from vipd.aws.ec2 import Ec2
 from vipd.aws.gate import Gate
-from vipd.aws.ipv6 import Ipv6Move, Memory, split
+from vipd.aws.ipv6 import Ipv6Move, Memory
+from vipd.aws.release import release
 from vipd.aws.threads import in_daemon_thread
-from vipd.aws.verdicts import Refusal
 from vipd.core.model import Address, Assigned, AssignVerdict, Eni
 
 LOOK_S = 0.05
@@ -29,13 +34,32 @@ MAX_OPEN = 16
 """Worker threads that may be stuck at once.  Each ends by its own timeouts; only name resolution has none."""
 
 
+Report = Callable[[Assigned], None]
+Work = Callable[[Calls, Sequence[Address], Report], None]
+"""Blocks; reports each address exactly once."""
+
+
+class _Kind(enum.StrEnum):
+    ASSIGN = "assign"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker thread is at."""
+
+    gate: Gate
+    kind: _Kind
+    addresses: frozenset[Address]
+
+
 class Ec2Mover:
-    """The ``Mover`` of ``vipd.core.ports`` on EC2."""
+    """The ``Mover`` and the ``Releaser`` of ``vipd.core.ports`` on EC2."""
 
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
         self._memory = Memory()
-        self._open: dict[asyncio.Future[None], Gate] = {}
+        self._open: dict[asyncio.Future[None], _Job] = {}
 
     async def warm(self, *, timeout_s: float = 30.0) -> None:
         """Prepare client and credentials ahead of need; again every minute or so.  Raises AwsError."""
@@ -57,64 +81,64 @@ class Ec2Mover:
 
         Where several addresses are given the outcomes come together, in their order.
         """
-        gate = Gate(right_until)
-        if gate.remaining_s() <= 0:
-            return [_right_over(a, "nothing was sent") for a in addresses]
-        results: dict[Address, Assigned] = {}
-        ipv4 = [a for a in addresses if a.version == 4]
-        ipv6 = [a for a in addresses if a.version == 6]
-        calls4, calls6 = Calls(self._ec2, gate), Calls(self._ec2, gate)
 
-        def report(outcome: Assigned) -> None:
-            results[outcome.address] = outcome
+        def ipv4(calls: Calls, part: Sequence[Address], report: Report) -> None:
+            _move_ipv4(calls, eni.id, part, report)
 
-        jobs = []
-        if len(self._open) + 2 > MAX_OPEN:
-            return [_too_many(a) for a in addresses]
-        if ipv4:
-            jobs.append(self._start(lambda: _move_ipv4(calls4, eni.id, ipv4, report), gate, name="ipv4"))
-        if ipv6:
-            move = Ipv6Move(calls6, self._memory, to=eni.id, hints=previous, report=report)
-            jobs.append(self._start(lambda: move.run(ipv6), gate, name="ipv6"))
-        try:
-            await _while_right_lasts(jobs, gate)
-        finally:
-            under_way = {4: calls4.under_way, 6: calls6.under_way}
-            gate.close()
-        return [results.get(a) or _right_over(a, _open_call(under_way[a.version])) for a in addresses]
+        def ipv6(calls: Calls, part: Sequence[Address], report: Report) -> None:
+            Ipv6Move(calls, self._memory, to=eni.id, hints=previous, report=report).run(part)
+
+        return await self._attempt(addresses, Gate(right_until), {4: ipv4, 6: ipv6}, wait_for=_Kind.RELEASE)
 
     async def release(
         self, eni: Eni, addresses: Sequence[Address], *, right_until: Callable[[], float]
     ) -> Sequence[Assigned]:
         """See ``Releaser.release``."""
-        gate = Gate(right_until)
-        if gate.remaining_s() <= 0 or len(self._open) + 2 > MAX_OPEN:
-            return [_right_over(a, "nothing was sent") for a in addresses]
-        results: dict[Address, Assigned] = {}
-        jobs = []
-        for version in sorted({a.version for a in addresses}):
-            calls = Calls(self._ec2, gate)
-            unassign = calls.unassign_ipv4 if version == 4 else calls.unassign_ipv6
-            family = [a for a in addresses if a.version == version]
-            work = partial(_unassign, partial(unassign, eni.id), family, results)
-            jobs.append(self._start(work, gate, name=f"release-ipv{version}"))
-        try:
-            await _while_right_lasts(jobs, gate)
-        finally:
-            gate.close()
-        return [results.get(a) or _right_over(a, "a request may still be applied") for a in addresses]
+
+        def work(calls: Calls, part: Sequence[Address], report: Report) -> None:
+            release(calls, eni.id, part, report)
+
+        return await self._attempt(addresses, Gate(right_until), {4: work, 6: work}, wait_for=_Kind.ASSIGN)
 
     async def close(self) -> None:
         """Nothing more is sent; requests under way are left to themselves."""
-        for gate in self._open.values():
-            gate.close()
+        for job in self._open.values():
+            job.gate.close()
         self._ec2.close()
 
-    def _start(self, work: Callable[[], None], gate: Gate, *, name: str) -> asyncio.Future[None]:
-        job = in_daemon_thread(work, name=name)
-        self._open[job] = gate
-        job.add_done_callback(lambda done: self._open.pop(done, None))
-        return job
+    async def _attempt(
+        self, addresses: Sequence[Address], gate: Gate, work: Mapping[int, Work], *, wait_for: _Kind
+    ) -> list[Assigned]:
+        """One attempt, both families at the same time, after calls of the other kind for the same addresses."""
+        if gate.remaining_s() <= 0:
+            return [_right_over(a, "nothing was sent") for a in addresses]
+        await _while_right_lasts(self._in_the_way(addresses, wait_for), gate)
+        results: dict[Address, Assigned] = {}
+
+        def report(outcome: Assigned) -> None:
+            results[outcome.address] = outcome
+
+        if len(self._open) + 2 > MAX_OPEN:
+            return [_too_many(a) for a in addresses]
+        kind = _Kind.ASSIGN if wait_for is _Kind.RELEASE else _Kind.RELEASE
+        jobs, calls = [], {4: Calls(self._ec2, gate), 6: Calls(self._ec2, gate)}
+        for version in (4, 6):
+            part = [a for a in addresses if a.version == version]
+            if part:
+                begin = functools.partial(work[version], calls[version], part, report)
+                job = in_daemon_thread(begin, name=f"{kind}-ipv{version}")
+                self._open[job] = _Job(gate, kind, frozenset(part))
+                job.add_done_callback(lambda done: self._open.pop(done, None))
+                jobs.append(job)
+        try:
+            await _while_right_lasts(jobs, gate)
+        finally:
+            under_way = {version: each.under_way for version, each in calls.items()}
+            gate.close()
+        return [results.get(a) or _right_over(a, _open_call(under_way[a.version])) for a in addresses]
+
+    def _in_the_way(self, addresses: Sequence[Address], kind: _Kind) -> list[asyncio.Future[None]]:
+        return [f for f, job in self._open.items() if job.kind is kind and not job.addresses.isdisjoint(addresses)]
 
 
 async def _while_right_lasts(jobs: Sequence[asyncio.Future[None]], gate: Gate) -> None:
@@ -126,25 +150,12 @@ async def _while_right_lasts(jobs: Sequence[asyncio.Future[None]], gate: Gate) -
             job.result()
 
 
-def _move_ipv4(calls: Calls, eni: str, addresses: Sequence[Address], report: Callable[[Assigned], None]) -> None:
+def _move_ipv4(calls: Calls, eni: str, addresses: Sequence[Address], report: Report) -> None:
     for address, refusal in split(lambda part: calls.assign_ipv4(eni, part), addresses).items():
         if refusal is None:
             report(Assigned(address, AssignVerdict.OK))
         else:
             report(Assigned(address, refusal.verdict, refusal.code, refusal.detail))
-
-
-def _unassign(
-    unassign: Callable[[Sequence[Address]], Refusal | None],
-    addresses: Sequence[Address],
-    results: dict[Address, Assigned],
-) -> None:
-    for address, refusal in split(unassign, addresses).items():
-        if refusal is None or refusal.verdict is AssignVerdict.NEVER:
-            # What EC2 says is not there is not ours any more either.
-            results[address] = Assigned(address, AssignVerdict.OK)
-        else:
-            results[address] = Assigned(address, refusal.verdict, refusal.code, refusal.detail)
 
 
 def _open_call(operation: str) -> str:

@@ -161,9 +161,9 @@ def judge_code(code: str, *, message: str = "", status: int = 400) -> AssignVerd
     known = CODES.get(code)
     if known is not None:
         return known
-    if status >= SERVER_ERROR:
-        return RETRY
-    return next((verdict for part, verdict in HABITS if part in code), RETRY)
+    by_habit = next((verdict for part, verdict in HABITS if part in code), RETRY)
+    # EC2 throttles under a status of 503, too.
+    return RETRY if status >= SERVER_ERROR and by_habit is not THROTTLED else by_habit
 
 
 def classify(error: Exception) -> Refusal:

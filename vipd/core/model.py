@@ -41,9 +41,9 @@ class Eni:
     """The subnet's IPv4 and IPv6 CIDR blocks; empty when not known."""
     vpc_id: str = ""
     primary: Address | None = None
-    """Its primary IPv4 address, which cannot move; None: not known."""
+    """Its primary IPv4 address, which no call moves; None where not known."""
     prefixes: tuple[Network, ...] = ()
-    """The prefixes that are delegated to it: their addresses are mapped to it already."""
+    """The prefixes delegated to it, of both families: their addresses are mapped to it already."""
 
 
 class Fence(enum.StrEnum):

@@ -192,12 +192,12 @@ class Mover(Protocol):
 
 
 class Releaser(Protocol):
-    """Gives addresses back that this node no longer bears."""
+    """Takes addresses from an ENI of this node, so that their slots are free."""
 
     async def release(
         self, eni: Eni, addresses: Sequence[Address], *, right_until: Callable[[], float]
     ) -> Sequence[Assigned]:
-        """One attempt to unassign all of them from ``eni``; OK also for one that was not there (any more).
+        """One attempt for all addresses; one outcome each: OK where it is no longer on this ENI, by whosever hand.
 
-        ``right_until`` as in ``Mover.assign``: no request is sent after it.
+        ``right_until`` as in ``Mover.assign``.
         """
