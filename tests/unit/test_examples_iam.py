@@ -176,18 +176,13 @@ def operations(methods: set[str]) -> set[str]:
 
 
 def used(*, releasing: bool) -> set[str]:
-    """The methods of ``Calls`` that ``Ec2Mover.release`` uses, or those that anything else uses."""
-    (release,) = [each for each in functions(module("aws/mover.py")) if each.name == "release"]
-    inside = {id(node) for node in ast.walk(release)}
+    """The methods of ``Calls`` that ``vipd.aws.release`` uses, or those that anything else uses."""
     return {
         node.attr
         for file, tree in sources()
-        if file.parent.name == "aws" and file.name != "calls.py"
+        if file.parent.name == "aws" and file.name != "calls.py" and (file.name == "release.py") is releasing
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and is_calls(node.value)
-        and node.attr in calls()
-        and (id(node) in inside) is releasing
+        if isinstance(node, ast.Attribute) and is_calls(node.value) and node.attr in calls()
     }
 
 
