@@ -23,8 +23,9 @@ API_CUT = Placed(FAULTS["api-cut"], Target.STANDBY, 0.5, 1.0)
 
 
 async def _litter(scene: Scene, name: str) -> None:
+    """Of no ENI's subnet, so that nobody maps it."""
     space = scene.stage.node(name).space
-    await space.ipr.addr("add", index=await space.index("net1"), address="10.0.1.77", prefixlen=32)
+    await space.ipr.addr("add", index=await space.index("net1"), address="192.0.2.77", prefixlen=32)
 
 
 async def _go(_: Scene, __: str) -> None:
@@ -59,7 +60,7 @@ async def test_episodes_converge_and_what_is_left_behind_is_seen(tmp_path):
         littered = await episodes.play(Step(3, 0.1, 0.0, (LITTER,)))
         assert not littered.ok
         [left] = littered.left_behind
-        assert left.startswith("10.0.1.77 was left behind on node")
+        assert left.startswith("192.0.2.77 was left behind on node")
 
 
 def test_an_interrupted_campaign_gives_its_report_and_keeps_its_records(tmp_path):
