@@ -44,6 +44,8 @@ class PodStage(Stage):
         self.pods = Pods(lab)
         self.may_describe = False
         self._measured: Phases | None = None
+        self._logged: dict[str, int] = {}
+        """How long each node's log was when its vipd was started."""
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -91,6 +93,8 @@ class PodStage(Stage):
             self.recast("")
             return
         for node in self.lab.nodes.values():
+            log = self.lab.folder / f"vipd-{node.name}.log"
+            self._logged[node.name] = log.stat().st_size if log.exists() else 0
             await self.lab.start_vipd(node)
         await self.until("every address is delivered to its pod", self._is_set, within_s=READY_S)
         self.recast(next(iter(self.lab.nodes)))
@@ -103,7 +107,16 @@ class PodStage(Stage):
                 probed = address in self.lab.probes
                 if not (self._delivers(address, node.name) if probed else self.lab.mapped_to(address) == node.name):
                     return False
-        return True
+        # What an earlier vipd mapped is mapped before this one has started.
+        return all(map(self._follows, self.lab.nodes.values()))
+
+    def _follows(self, node: Node) -> bool:
+        """Whether this vipd has said of each address that IMDS shows it."""
+        with node.log.open("rb") as log:
+            log.seek(self._logged[node.name])
+            said = log.read().decode()
+        own = [a for eni in node.enis.values() for a in self.base[eni.id] if a.version == 6]
+        return all(f"{address}: confirmed" in said for address in (*self._homes(node), *own))
 
     def _homes(self, node: Node) -> list[Address]:
         return [ip_interface(home.partition("%")[0]).ip for home in self.lab.setting.homes.get(node.name, ())]
