@@ -97,7 +97,8 @@ async def test_usr1_logs_the_whole_state_and_hup_reloads_what_can_change(tmp_pat
 
 
 async def test_a_killed_and_restarted_holder_keeps_its_tenure_and_loses_no_packet(tmp_path):
-    async with staged(Setting(), folder=tmp_path) as stage:
+    # A Lease that lasts longer than a busy machine takes to start a process, but for the kernel's dead-man switch.
+    async with staged(Setting(duration_s=8), folder=tmp_path) as stage:
         name = stage.active
         stage.fault()
         await stage.restart(name)

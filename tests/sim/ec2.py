@@ -151,6 +151,8 @@ class Line:
     up: bool = True
     refusal: Refusal | None = None
     slowness: float = 1.0
+    no_room: bool = False
+    """The node's ENI takes no IPv6 address more."""
 
 
 class Answer:
@@ -200,7 +202,9 @@ class SimCalls:
         return self._confirmed(refusal, eni, addresses)
 
     def assign_ipv6(self, eni: str, addresses: Sequence[Address]) -> Refusal | None:
-        refusal = self._call("AssignIpv6", lambda: self._ec2.vpc.assign6(eni, addresses), eni)
+        member = self._ec2.process.member
+        full = eni == member.eni_id and member.line.no_room
+        refusal = self._call("AssignIpv6", lambda: FULL if full else self._ec2.vpc.assign6(eni, addresses), eni)
         return self._confirmed(refusal, eni, addresses)
 
     def _confirmed(self, refusal: Refusal | None, eni: str, addresses: Sequence[Address]) -> Refusal | None:

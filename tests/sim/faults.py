@@ -83,6 +83,7 @@ class Faults:
         for member in world.members:
             member.wire.up, member.wire.refusing = True, None
             member.line.up, member.line.refusal, member.line.slowness = True, None, 1.0
+            member.line.no_room = False
             member.imds.silent = False
             member.imds.lag_s = min(member.imds.lag_s, 2.0)
             member.kernel.refusing, member.kernel.slow_s = False, 0.0
@@ -281,6 +282,10 @@ class Faults:
     def _ec2_refuses(self, member: Member, fault: Fault) -> None:
         member.line.refusal = REFUSALS[str(fault.value)]
         self._later(fault, setattr, member.line, "refusal", None)
+
+    def _ec2_full(self, member: Member, fault: Fault) -> None:
+        member.line.no_room = True
+        self._later(fault, setattr, member.line, "no_room", False)
 
     def _ec2_slow(self, member: Member, fault: Fault) -> None:
         member.line.slowness = float(fault.value)

@@ -201,6 +201,13 @@ class Invariants:
             if process is not author and process.is_loud() and not self._forgotten():
                 world.violate("taken from a loud holder", f"{author.incarnation} takes from {process.incarnation}")
 
+    def lost(self, process: Process) -> None:
+        """It goes as if another held the Lease: not on news that is older than its own take."""
+        stored = self._world.server.stored
+        tenure = stored.view.tenure if stored is not None else None
+        if tenure is not None and tenure.incarnation == process.incarnation:
+            self._world.violate("gives up what it holds", process.incarnation)
+
     # ----------------------------------------------------------------------------------- the address
 
     def putting(self, process: Process, vip: Vip, valid_s: int) -> None:

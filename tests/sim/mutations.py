@@ -1,17 +1,11 @@
-"""The production core with one rule broken on purpose: what the simulator must find.
-
-Each mutation names the rule, and what it puts in its place.  Most replace one function of ``vipd.core`` by one that
-does everything but the rule.  They are for tests only, and are undone when the ``with`` block ends.
-"""
+"""Broken rules that do harm by themselves: chance finds nearly all of them, a told schedule the rest."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import vipd.aws.mover as mover
 import vipd.core.candidate as candidate
@@ -34,46 +28,10 @@ from vipd.core.state import NEVER, State
 from vipd.core.turn import Turn
 from vipd.kube import codec
 
-from .api import LeaseServer, forget_parsed
-from .schedule import Fault, Setting, scripted
-
-Patches = list[tuple[Any, str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """One broken rule."""
-
-    name: str
-    rule: str
-    """What it breaks, in words."""
-    patches: Callable[[], Patches]
-    script: Setting | None = None
-    """The schedule that finds it, where chance needs too long."""
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """The rule is broken inside this block."""
-        forget_parsed()
-        with ExitStack() as stack:
-            for place, name, stand_in in self.patches():
-                stack.enter_context(patch.object(place, name, stand_in))
-            try:
-                yield
-            finally:
-                forget_parsed()
-
-
-MUTATIONS: dict[str, Mutation] = {}
-
-
-def _mutation(rule: str, script: Setting | None = None) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
-    def register(patches: Callable[[], Patches]) -> Callable[[], Patches]:
-        name = patches.__name__
-        MUTATIONS[name] = Mutation(name, rule, patches, script)
-        return patches
-
-    return register
+from . import mutations_told
+from .api import LeaseServer
+from .mutation import MUTATIONS, Mutation, Patches, mutation
+from .schedule import Fault, scripted
 
 
 def _hold(change: Callable[..., Any]) -> Patches:
@@ -84,18 +42,18 @@ def _hold(change: Callable[..., Any]) -> Patches:
 # ------------------------------------------------------------------------------------ right to act, clocks
 
 
-@_mutation("the right counts from when the renewal was sent")
+@mutation("the right counts from when the renewal was sent")
 def right_from_the_reply() -> Patches:
     real = lease.hold
     return _hold(lambda t, view, *, sent_at, kind: real(t, view, sent_at=t.now, kind=kind))
 
 
-@_mutation("the right ends a margin before the Lease")
+@mutation("the right ends a margin before the Lease")
 def no_margin() -> Patches:
     return [(timing, "margin_s", lambda duration_s: 0.0)]
 
 
-@_mutation("a reply after its own deadline gives no right")
+@mutation("a reply after its own deadline gives no right")
 def late_reply_gives_right() -> Patches:
     real = lease.hold
 
@@ -106,13 +64,13 @@ def late_reply_gives_right() -> Patches:
     return _hold(hold)
 
 
-@_mutation("a candidate takes at the expiry, not before")
+@mutation("a candidate takes at the expiry, not before")
 def take_early() -> Patches:
     real = candidate.take_at
     return [(candidate, "take_at", lambda s: real(s) - 0.6)]
 
 
-@_mutation("a deleted Lease keeps its expiry for candidates")
+@mutation("a deleted Lease keeps its expiry for candidates")
 def deletion_frees() -> Patches:
     real = lease._absent
 
@@ -123,7 +81,7 @@ def deletion_frees() -> Patches:
     return [(lease, "_absent", absent)]
 
 
-@_mutation("clocks that stood still void the right")
+@mutation("clocks that stood still void the right")
 def jump_keeps_the_right() -> Patches:
     real = election._notice_lateness
 
@@ -136,7 +94,7 @@ def jump_keeps_the_right() -> Patches:
     return [(election, "_notice_lateness", notice)]
 
 
-@_mutation("after a freeze the Lease is read before anything is done")
+@mutation("after a freeze the Lease is read before anything is done")
 def freeze_ignored() -> Patches:
     return [(timing, "LATE_S", 1e9)]
 
@@ -144,17 +102,17 @@ def freeze_ignored() -> Patches:
 # ------------------------------------------------------------------------------------------- the Lease
 
 
-@_mutation("every write is compare-and-swap on the resourceVersion")
+@mutation("every write is compare-and-swap on the resourceVersion")
 def no_resource_version() -> Patches:
     return [(LeaseServer, "check_version", False)]
 
 
-@_mutation("every write bears the uid: a PUT may create a Lease")
+@mutation("every write bears the uid: a PUT may create a Lease")
 def no_uid() -> Patches:
     return [(LeaseServer, "check_uid", False)]
 
 
-@_mutation("a write without an answer is unknown")
+@mutation("a write without an answer is unknown")
 def unknown_is_success() -> Patches:
     real = lease._write_failed
 
@@ -167,7 +125,7 @@ def unknown_is_success() -> Patches:
     return [(lease, "_write_failed", failed)]
 
 
-@_mutation("a conflict says that somebody else wrote: read")
+@mutation("a conflict says that somebody else wrote: read")
 def conflict_is_success() -> Patches:
     real = lease.on_wrote
 
@@ -181,7 +139,7 @@ def conflict_is_success() -> Patches:
     return [(election, "on_wrote", on_wrote)]
 
 
-@_mutation("only a Lease that is one's own is released")
+@mutation("only a Lease that is one's own is released")
 def releases_anything() -> Patches:
     real = handover.release_rules
 
@@ -197,7 +155,7 @@ def releases_anything() -> Patches:
     return [(election, "release_rules", release)]
 
 
-@_mutation("a leaving member never takes")
+@mutation("a leaving member never takes")
 def leaving_takes() -> Patches:
     real = candidate.may_take
 
@@ -208,7 +166,7 @@ def leaving_takes() -> Patches:
     return [(candidate, "may_take", may_take)]
 
 
-@_mutation("an earlier run's tenure is adopted only where it went to this ENI")
+@mutation("an earlier run's tenure is adopted only where it went to this ENI")
 def adopts_any_namesake() -> Patches:
     def adopt(t: Turn, view: Any) -> None:
         if view.holder == t.state.config.identity:
@@ -217,7 +175,7 @@ def adopts_any_namesake() -> Patches:
     return [(lease, "_adopt_earlier_run", adopt)]
 
 
-@_mutation(
+@mutation(
     "annotations are void unless they speak of this holder and these transitions",
     # a dies after its offer; a foreign candidate takes and keeps the annotation; b sees an offer.
     scripted(
@@ -242,12 +200,12 @@ def annotations_outlive_their_tenure() -> Patches:
 # ---------------------------------------------------------------------------------------------- EC2
 
 
-@_mutation("no EC2 request is sent after the right has ended")
+@mutation("no EC2 request is sent after the right has ended")
 def ec2_after_the_right() -> Patches:
     return [(Gate, "remaining_s", lambda self: 1.0)]
 
 
-@_mutation(
+@mutation(
     "answers of EC2 belong to one tenure",
     # a's first call is slow; meanwhile b takes and dies, and a takes again.
     scripted(
@@ -274,7 +232,7 @@ def old_answers_count() -> Patches:
     ]
 
 
-@_mutation("each new tenure makes one Assign, whatever IMDS says")
+@mutation("each new tenure makes one Assign, whatever IMDS says")
 def trusts_stale_imds() -> Patches:
     real = eni.new_tenure
 
@@ -287,12 +245,12 @@ def trusts_stale_imds() -> Patches:
     return [(holder, "new_tenure", new_tenure)]
 
 
-@_mutation("IMDS 'gone' counts only T_lag after one's own last EC2 write")
+@mutation("IMDS 'gone' counts only T_lag after one's own last EC2 write")
 def gone_counts_at_once() -> Patches:
     return [(eni, "gone_counts_from", lambda s: NEVER), (yielding, "gone_counts_from", lambda s: NEVER)]
 
 
-@_mutation("the holder compares IMDS as long as it holds")
+@mutation("the holder compares IMDS as long as it holds")
 def stops_verifying() -> Patches:
     real = eni._plan_question
 
@@ -304,7 +262,7 @@ def stops_verifying() -> Patches:
     return [(eni, "_plan_question", plan)]
 
 
-@_mutation("a repair needs a renewal sent after the contrary answer")
+@mutation("a repair needs a renewal sent after the contrary answer")
 def repairs_at_once() -> Patches:
     real = eni.mapping_rules
 
@@ -316,7 +274,7 @@ def repairs_at_once() -> Patches:
     return [(holder, "mapping_rules", rules)]
 
 
-@_mutation("an IPv6 address is never unassigned from oneself")
+@mutation("an IPv6 address is never unassigned from oneself")
 def unassigns_from_itself() -> Patches:
     def take(self: Any, addresses: Any, owners: Any) -> Any:
         ready = [a for a in addresses if a not in owners]
@@ -332,13 +290,13 @@ def unassigns_from_itself() -> Patches:
 # -------------------------------------------------------------------------------------- losing, leaving
 
 
-@_mutation("who loses to a vipd on another ENI keeps answering until the mapping has left")
+@mutation("who loses to a vipd on another ENI keeps answering until the mapping has left")
 def withdraws_on_loss() -> Patches:
     real = yielding._successor
     return [(yielding, "_successor", lambda s, view: (*real(s, view)[:2], False))]
 
 
-@_mutation(
+@mutation(
     "foreign holders are not yielded to",
     scripted(Fault(1.0, "rival-starts"), Fault(6.0, "api-cut", 0, 8.0), enis=(1,), durations=(4,), rival=True),
 )
@@ -353,7 +311,7 @@ def yields_to_anybody() -> Patches:
     return [(yielding, "_successor", successor)]
 
 
-@_mutation(
+@mutation(
     "holders on the same ENI are not yielded to",
     # a never hears that b shares its ENI, and b's probe does not find a, whose link is down.
     scripted(
@@ -373,12 +331,12 @@ def yields_on_the_same_eni() -> Patches:
     return [(yielding, "_successor", successor)]
 
 
-@_mutation("IMDS must say 'gone' twice, and the drain must pass")
+@mutation("IMDS must say 'gone' twice, and the drain must pass")
 def no_drain() -> Patches:
     return [(timing, "DRAIN_S", 0.0), (timing, "MAPPING_FAST_S", 0.0)]
 
 
-@_mutation("silence of IMDS is not 'gone'")
+@mutation("silence of IMDS is not 'gone'")
 def silence_is_gone() -> Patches:
     real = yielding.on_mapping_seen_yielding
 
@@ -389,7 +347,7 @@ def silence_is_gone() -> Patches:
     return [(election, "on_mapping_seen_yielding", seen)]
 
 
-@_mutation("the successor's word that it moved counts, not one's own")
+@mutation("the successor's word that it moved counts, not one's own")
 def own_move_is_the_successors() -> Patches:
     real = lease._learn
 
@@ -401,7 +359,7 @@ def own_move_is_the_successors() -> Patches:
     return [(lease, "_learn", learn)]
 
 
-@_mutation("fence lease: the address is withdrawn before the Lease is released")
+@mutation("fence lease: the address is withdrawn before the Lease is released")
 def releases_before_withdrawing() -> Patches:
     real = handover.let_go
 
@@ -414,7 +372,7 @@ def releases_before_withdrawing() -> Patches:
     return [(handover, "let_go", let_go)]
 
 
-@_mutation("fence lease: the address's lifetime ends before the Lease")
+@mutation("fence lease: the address's lifetime ends before the Lease")
 def unbounded_lifetime() -> Patches:
     return [(timing, "lifetime_s", lambda fence, duration_s, elapsed_s: timing.ENI_LIFETIME_S)]
 
@@ -422,7 +380,7 @@ def unbounded_lifetime() -> Patches:
 # ------------------------------------------------------------------------------------ handover, holding
 
 
-@_mutation("a holder that has offered is quiet")
+@mutation("a holder that has offered is quiet")
 def offers_loudly() -> Patches:
     def loud(self: State, now: float) -> bool:
         return (
@@ -435,7 +393,7 @@ def offers_loudly() -> Patches:
     return [(State, "loud", loud)]
 
 
-@_mutation("an offer is made with no EC2 call of one's own open")
+@mutation("an offer is made with no EC2 call of one's own open")
 def offers_with_an_open_call() -> Patches:
     real = handover._begin
 
@@ -446,7 +404,7 @@ def offers_with_an_open_call() -> Patches:
     return [(handover, "_begin", begin)]
 
 
-@_mutation("an offer is over only when a cancel has succeeded")
+@mutation("an offer is over only when a cancel has succeeded")
 def unknown_cancel_is_done() -> Patches:
     real = lease._write_failed
 
@@ -458,12 +416,12 @@ def unknown_cancel_is_done() -> Patches:
     return [(lease, "_write_failed", failed)]
 
 
-@_mutation("an offer that stands keeps its holder quiet, whoever made it")
+@mutation("an offer that stands keeps its holder quiet, whoever made it")
 def forgets_a_standing_offer() -> Patches:
     return [(holder, "adopt_offer", lambda t, view: None)]
 
 
-@_mutation("HOLDING never writes EC2")
+@mutation("HOLDING never writes EC2")
 def holding_writes_ec2() -> Patches:
     real = yielding.yielding_rules
 
@@ -477,7 +435,7 @@ def holding_writes_ec2() -> Patches:
     return [(election, "yielding_rules", rules), (Gate, "remaining_s", lambda self: 1.0)]
 
 
-@_mutation("HOLDING and YIELDING end when the mapping has gone")
+@mutation("HOLDING and YIELDING end when the mapping has gone")
 def holds_for_ever() -> Patches:
     return [
         (holding, "_mapped_here", lambda s: True),
@@ -485,7 +443,7 @@ def holds_for_ever() -> Patches:
     ]
 
 
-@_mutation("a member on the holder's own ENI says so, probes, and takes no offer of it")
+@mutation("a member on the holder's own ENI says so, probes, and takes no offer of it")
 def shared_eni_ignored() -> Patches:
     return [
         (sharing, "on_my_eni", lambda s, other: False),
@@ -495,7 +453,7 @@ def shared_eni_ignored() -> Patches:
     ]
 
 
-@_mutation(
+@mutation(
     "fence lease is said only once the address ends with the Lease",
     # a cannot shorten the lifetime of its address, says that it has, and dies.
     scripted(
@@ -513,3 +471,6 @@ def says_lease_too_early() -> Patches:
         (lease, "meet", lambda t, view: None),
         (sharing, "is_stranger", lambda s: False),
     ]
+
+
+__all__ = ["MUTATIONS", "Mutation", "Patches", "mutations_told"]

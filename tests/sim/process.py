@@ -327,6 +327,8 @@ class Process:
             active[self.incarnation] = self
         else:
             active.pop(self.incarnation, None)
+        if change.reason is Reason.OTHER_HOLDER:
+            self.world.invariants.lost(self)
         if self.world.telling:
             detail = f": {change.detail}" if change.detail else ""
             self.world.say(self.member.name, f"{change.before} -> {change.after} ({change.reason}{detail})")

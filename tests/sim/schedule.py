@@ -39,6 +39,17 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """Who serves by then, as the rules say: it bears the VIP, the VPC delivers there, and the Lease is its own."""
+
+    at: float
+    who: int
+    """A member's index."""
+    holds: bool = True
+    """False: the Lease may be another's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """What does not change during a schedule."""
 
@@ -73,6 +84,8 @@ class Setting:
     starts: tuple[float, ...] = ()
     """When each member starts; empty: all within half a second."""
     faults: tuple[Fault, ...] = field(default=())
+    expected: tuple[Expected, ...] = ()
+    """For schedules that are told step by step."""
 
     def vips(self, interface: str) -> tuple[Vip, ...]:
         return tuple(Vip(a, 32 if a.version == 4 else 128, interface) for a in self.addresses)

@@ -16,7 +16,7 @@ from .invariants import T_LAG_S, Invariants
 from .loop import Life, Timeline
 from .process import Member, Process
 from .rival import NAME, Rival
-from .schedule import Setting
+from .schedule import Expected, Setting
 
 STEP_S = 0.25
 STAYS_S = T_LAG_S + 1.0
@@ -112,6 +112,8 @@ class World:
             self.timeline.at(starts[member.index] if starts else rng.uniform(0.0, 0.5), member.start)
         for fault in self.setting.faults:
             self.timeline.at(fault.at, self.faults.begin, fault)
+        for expected in self.setting.expected:
+            self.timeline.at(expected.at, self._expect, expected)
         if self.setting.lossless:
             self._until_settled(limit_s=15.0, stays_s=0.5)
             self.lossless = True
@@ -205,6 +207,14 @@ class World:
             self.violation = Violation(self.timeline.now, what, detail)
             self.say("BROKEN", f"{what}: {detail}")
             self.timeline.stopped = True
+
+    def _expect(self, expected: Expected) -> None:
+        member = self.members[expected.who]
+        holder = self.server.stored.holder if self.server.stored is not None else ""
+        where = [self.vpc.delivered.get(address) for address in self.addresses]
+        served = all(eni == member.eni_id for eni in where) and all(map(self.answered, self.addresses))
+        if not served or (expected.holds and holder != member.name):
+            self.violate("another serves than is to", f"{member.name}: the Lease says {holder!r}, delivered to {where}")
 
     def say(self, who: str, what: str) -> None:
         if self.telling:

@@ -127,6 +127,17 @@ def test_a_command_ends_with_the_exit_code_of_its_error(
     assert capfd.readouterr().err == told
 
 
+def test_a_sigterm_before_the_command_has_begun_ends_it_with_143() -> None:
+    # As a container's first process vipd would not get it at all, were it not handled.
+    code = (
+        "import os, signal, sys; import vipd.cli.main as cli\n"
+        "cli._dispatch = lambda prog, argv: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(cli.main([]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
+
+
 def test_what_must_not_happen_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture, lab: Callable[[Lab], None]
 ) -> None:

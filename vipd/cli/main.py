@@ -1,15 +1,17 @@
 """The entry point of ``vipd`` and ``kubectl vipd``: finds the command, runs it, turns its end into an exit code.
 
-Exit codes: 0 done; 1 failed at run time; 2 wrong usage or configuration; 3 ran out of the time given; 130 interrupted.
+Exit codes: 0 done; 1 failed at run time; 2 wrong usage or configuration; 3 ran out of the time given; 130 interrupted;
+143 ended by SIGTERM before the command had begun (sidecar and others handle it themselves from then on).
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from vipd import __version__
 from vipd.config.flags import Parser
@@ -31,6 +33,8 @@ EXTRAS = {"matplotlib": "lab", "rich": "lab"}
 INTERRUPTED = 130
 """128 + SIGINT, as shells do."""
 
+TERMINATED = 128 + signal.SIGTERM
+
 log = logging.getLogger("vipd")
 
 
@@ -45,6 +49,10 @@ def kubectl() -> int:
 
 
 def _guarded(prog: str, argv: Sequence[str]) -> int:
+    # A container's first process gets no SIGTERM that it does not handle: a pod that is deleted while this one still
+    # reads its libraries would wait out its grace period.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         return _dispatch(prog, list(argv))
     except VipdError as error:
@@ -55,6 +63,10 @@ def _guarded(prog: str, argv: Sequence[str]) -> int:
     except Exception:
         log.exception("vipd failed in a way it must not; please report this")
         return 1
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)
 
 
 def _dispatch(prog: str, argv: list[str]) -> int:

@@ -20,6 +20,8 @@ import sys
 import time
 from collections import deque
 
+from vipd.lab.responder import roomy
+
 TIMEOUT_S = 1.0
 """An answer that takes longer counts as none."""
 
@@ -61,6 +63,7 @@ class Target:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
+        roomy(self.sock)
         self.peer = (address, port)
         self.source = socket.inet_ntop(family, socket.inet_pton(family, address))
         self.open: deque[Probe] = deque()

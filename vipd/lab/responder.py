@@ -14,6 +14,10 @@ import sys
 
 _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+_RCVBUF = 4 << 20
+"""Bytes.  What waited for the answer to an ARP request comes all at once, beside the probes of other addresses."""
+
 _BATCH = 64
 """Datagrams taken from one socket before the other one is looked at again."""
 
@@ -29,7 +33,16 @@ def sockets(port: int) -> tuple[socket.socket, socket.socket]:
     six.bind(("::", port))
     for sock in (four, six):
         sock.setblocking(False)
+        roomy(sock)
     return four, six
+
+
+def roomy(sock: socket.socket) -> None:
+    """Have room for a second of probes, where the kernel allows it."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
 
 
 def reply_info(sock: socket.socket, ancillary: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
