@@ -13,7 +13,7 @@ import socket
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
+from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vipd.core.model import BorneAddress, LinkState, LocalAddress, Vip

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
+from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink import rtnl
 from pyroute2.netlink.exceptions import NetlinkDecodeError, NetlinkError
 
