@@ -116,9 +116,10 @@ async def test_an_api_server_that_restarts_costs_nobody_the_lease(watched: Watch
     await either.restart()
     await group.owned_by("a", within_s=10)
     await asyncio.sleep(group.duration_s + 1)
-    assert owner.loud
-    assert {holder for _, holder in witness.tenures} == {"a"}
+    assert {holder for _, holder in witness.tenures} == {"a"}, (owner.changes, standby.changes)
     assert not standby.store.written
+    # A loop that a busy machine stalled is quiet until it has renewed: soon, not at every instant.
+    await group.owned_by("a", within_s=group.duration_s)
     await owner.die()
     await group.owned_by("b", within_s=8)
 
