@@ -65,7 +65,8 @@ def metadata(scripted: Scripted) -> Metadata:
 
 @pytest.fixture
 async def imds(scripted: Scripted, metadata: Metadata) -> Imds:
-    return Imds(scripted.url)
+    # Not the limits of production: a busy machine may take its time over a dozen answers.
+    return Imds(scripted.url, connect_s=5, total_s=10)
 
 
 async def test_enis_are_told_by_mac_and_a_half_attached_one_is_left_out(imds: Imds) -> None:
