@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,14 +17,19 @@ async def vipd(config: Path, *argv: str) -> asyncio.subprocess.Process:
         "-m",
         "vipd",
         *argv,
-        env=environ | {"KUBECONFIG": str(config)},
+        env=environ | {"KUBECONFIG": str(config), "PYTHONFAULTHANDLER": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
-    """Exit code, stdout, stderr."""
-    async with asyncio.timeout(20):
-        out, err = await process.communicate()
+    """Exit code, stdout, stderr.  One that does not end is made to say where it is."""
+    communicated = asyncio.create_task(process.communicate())
+    await asyncio.wait([communicated], timeout=30)
+    in_time = communicated.done()
+    if not in_time:
+        process.send_signal(signal.SIGABRT)
+    out, err = await communicated
+    assert in_time, f"it does not end: {err.decode()}"
     return process.returncode, out.decode(), err.decode()
