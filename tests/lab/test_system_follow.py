@@ -1,4 +1,28 @@
-"""``vipd init`` and a following ``vipd sidecar`` as processes: real kernel, real EC2 and IMDS clients."""
+"""``vipd init`` and a following ``vipd sidecar`` as processes: real kernel, real EC2 and IMDS clients.
+
+What was wrong in the sample that they replace (aws-samples/eks-automated-ipmgmt-multus-pods), and where it is tested:
+
+1. what leaves and comes back is never assigned again: ``test_an_address_goes_to_another_pod_and_comes_back``,
+   ``test_follow.test_what_leaves_and_comes_back_is_assigned_again``, the scenario follow-return
+2. a failed assignment is forgotten, exit 0: ``test_init_tells_what_it_could_not_map_and_maps_the_rest``
+3. one throttled request at start spoils it for good: the scenario init-throttled (nothing is described at all)
+4. an IPv6 address is unassigned from its own ENI, and too late:
+   ``test_an_ipv6_address_moves_and_is_never_taken_from_the_node_it_is_on``,
+   ``test_mover.test_it_never_unassigns_from_itself``,
+   ``test_release.test_an_address_that_is_back_while_it_is_given_back_ends_up_here``
+5. two ENIs in one subnet, and /32: the scenario same-subnet-enis, ``test_a_sidecar_maps_what_is_there_and_what_comes``
+6. tentative addresses, and those not there yet: ``test_init_takes_no_tentative_address_and_waits_for_it``,
+   ``test_network_status`` and ``test_link_wait``
+7. drift is never noticed: the scenario drift,
+   ``test_follow.test_drift_is_repaired_after_5_30_and_300_seconds_and_then_no_more``
+8. one bad address, a full ENI, no release: the scenario init-one-bad, ``test_batch``,
+   ``test_follow.test_failures_have_each_a_pace_of_their_own``,
+   ``test_a_release_unassigns_what_left_and_is_nowhere_else``
+9. it polls, and an IMDS that is late is for ever: ``tests/bench/cost.py``,
+   ``test_init_waits_for_an_imds_that_is_late``,
+   ``test_a_sidecar_waits_for_an_imds_that_is_late``
+10. the NodePort helper reads another place than its manifest sets: ``test_shim``
+"""
 
 from __future__ import annotations
 
@@ -122,6 +146,18 @@ async def test_a_sidecar_maps_what_is_there_and_what_comes(lab: Lab) -> None:
     assert (await fetch(lab, lab.nodes["a"], "/readyz"))[0] == 200
     assert 'vipd_followed_addresses{state="confirmed"}' in (await fetch(lab, lab.nodes["a"], "/metrics"))[1]
     assert described(lab) == []
+
+
+async def test_a_sidecar_waits_for_an_imds_that_is_late(lab: Lab) -> None:
+    imds = lab.nodes["a"].imds
+    assert imds is not None
+    await imds.refuse()
+    await lab.start_vipd(lab.nodes["a"])
+    await eventually(lambda: "IMDS" in lab.nodes["a"].log.read_text())
+    await asyncio.sleep(2)
+    assert lab.mapped_to(A4) is None
+    await imds.resume()
+    await eventually(lambda: lab.mapped_to(A4) == "a" and lab.mapped_to(A6) == "a")
 
 
 async def test_a_restart_writes_nothing(lab: Lab) -> None:
