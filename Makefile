@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test envtest sim bench lint format lock clean
+.PHONY: setup demo test tools envtest sim bench lint format lock clean
 
 setup: $(READY)
 
@@ -22,6 +22,13 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# What checks the user data that vipd writes, from Debian (as root); the tests that use it are skipped without it.
+tools:
+	@for program in shellcheck cloud-init systemd-analyze ip; do \
+		command -v $$program >/dev/null || missing=yes; \
+	done; \
+	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -qq -y shellcheck cloud-init systemd iproute2 >/dev/null; }
 
 # A real kube-apiserver, etcd, and a rival candidate of client-go, for the tests that are skipped without them: built
 # once, into a cache folder.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,7 @@ A = Eni(
     device_number=1,
     subnet_cidrs=(ipaddress.ip_network("10.0.1.0/24"), ipaddress.ip_network("fd00:10:0:1::/64")),
 )
+GIVEN = replace(A, primary=ipaddress.ip_address("10.0.1.11"), prefixes=(ipaddress.ip_network("10.0.1.32/28"),))
 TWIN = Eni(id="eni-0000000000000001a", mac="02:00:00:00:01:1a", device_number=2, subnet_cidrs=A.subnet_cidrs)
 OTHER = Eni(
     id="eni-0000000000000002a",
@@ -99,12 +101,16 @@ def test_without_a_known_subnet_nothing_is_refused() -> None:
         ("10.0.1.255", r"AWS reserves 10\.0\.1\.255"),
         ("fd00:10:0:1::3", r"AWS reserves fd00:10:0:1::3"),
         ("fd00:10:0:1:ffff:ffff:ffff:ffff", r"AWS reserves"),
-        ("10.0.1.11", r"own primary address on eni-0000000000000000a"),
+        ("10.0.1.11", r"10\.0\.1\.11 is the primary address of eni-0000000000000000a, and cannot move"),
+        (
+            "10.0.1.37",
+            r"10\.0\.1\.37 is in the prefix 10\.0\.1\.32/28, .*delegated to eni-0000000000000000a, and cannot",
+        ),
     ],
 )
 def test_a_vip_that_ec2_could_never_map_is_refused_beforehand(address: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        check_fits(A, [vip("10.0.1.100"), vip(address)], primaries=[ip("10.0.1.11")])
+        check_fits(GIVEN, [vip("10.0.1.100"), vip(address)])
 
 
 def test_an_ipv6_vip_on_a_subnet_without_ipv6_says_so() -> None:

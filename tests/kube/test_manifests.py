@@ -17,6 +17,10 @@ PLACES = {
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
     "PodDisruptionBudget": "apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Role": "apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "DaemonSet": "apis/apps/v1/namespaces/{}/daemonsets",
+    "Service": "api/v1/namespaces/{}/services",
+    "ClusterRole": "apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "RoleBinding": "apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
 }
 
@@ -39,8 +43,9 @@ async def test_what_the_models_of_the_client_cannot_know_is_seen_here(control_pl
 async def applied(control_plane: ControlPlane, document: dict[str, dict[str, str]]) -> tuple[int, str]:
     """As kubectl apply --server-side --dry-run=server does it; the status, and what is wrong."""
     metadata, kind = document["metadata"], str(document["kind"])
-    control_plane.admin.namespace(metadata["namespace"])
-    url = f"{control_plane.url}/{PLACES[kind].format(metadata['namespace'])}/{metadata['name']}"
+    namespace = metadata.get("namespace", "default")
+    control_plane.admin.namespace(namespace)
+    url = f"{control_plane.url}/{PLACES[kind].format(namespace)}/{metadata['name']}"
     query = {"fieldManager": "test", "fieldValidation": "Strict", "dryRun": "All", "force": "true"}
     headers = {"Content-Type": "application/apply-patch+yaml"}
     async with (

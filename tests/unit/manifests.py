@@ -8,19 +8,24 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from vipd.config import InitSettings, SidecarSettings, load_init, load_sidecar, table
+from vipd.config import HostSettings, InitSettings, SidecarSettings, load_host, load_init, load_sidecar, table
 from vipd.config.flags import Parser, add_arguments
 from vipd.config.table_init import INIT_OPTIONS
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 MODES = ("init", "sidecar-follow", "active-standby")
-"""The folders with manifests, each to be applied as a whole."""
+"""The folders with manifests of pods, each to be applied as a whole."""
+
+HOST = "nodeport"
+WORKLOADS = {**dict.fromkeys(MODES, ("Deployment",)), HOST: ("DaemonSet",)}
+"""What runs vipd in each folder."""
 
 DOWNWARD = {
     "metadata.name": "web-7676bf4bb7-45f7z",
     "metadata.namespace": "multus",
     "metadata.uid": "65e2436e-c913-4ef0-93bc-1683149cef91",
     "spec.nodeName": "ip-10-10-12-248.us-east-2.compute.internal",
+    "status.hostIP": "10.0.0.11",
     "status.podIP": "10.10.12.12",
     "status.podIPs": "10.10.12.12,fd00:10:0:1::12",
 }
@@ -46,8 +51,8 @@ def of_kind(folder: str, kind: str) -> list[dict[str, Any]]:
 
 def template(folder: str) -> dict[str, Any]:
     """The one pod template of the folder."""
-    (deployment,) = of_kind(folder, "Deployment")
-    found: dict[str, Any] = deployment["spec"]["template"]
+    (workload,) = [document for document in documents(folder) if document["kind"] in WORKLOADS[folder]]
+    found: dict[str, Any] = workload["spec"]["template"]
     return found
 
 
@@ -74,11 +79,13 @@ def variables(container: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def settings(container: dict[str, Any]) -> InitSettings | SidecarSettings:
+def settings(container: dict[str, Any]) -> InitSettings | SidecarSettings | HostSettings:
     """What vipd itself understands.  Raises ConfigError."""
     program, mode, *argv = command_line(container)
     assert program == "vipd"
     environ = variables(container)
+    if mode == "host":
+        return load_host(argv, environ, namespace_file=Path("/nonexistent"))
     if mode == "sidecar":
         return load_sidecar(argv, environ, namespace_file=Path("/nonexistent"))
     assert mode == "init"

@@ -59,7 +59,7 @@ def raising(error: BaseException) -> Lab:
     [
         ([], "COMMAND"),
         (["sidecra"], "command 'sidecra': unknown; did you mean sidecar?"),
-        (["zzz"], "command 'zzz': unknown; there are init, sidecar, status, handover, lab"),
+        (["zzz"], "command 'zzz': unknown; there are init, sidecar, host, status, handover, userdata, doctor, lab"),
         (["--verson", "sidecar"], "flag '--verson': unknown; did you mean --version?"),
         (["sidecar", "--leas=x"], "flag '--leas': unknown; did you mean --lease? (see vipd sidecar --help)"),
         (["sidecar", "--lease"], "flag --lease: expected one argument (see vipd sidecar --help)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vipd.config import (
+    AddressMode,
     EniMode,
     FenceChoice,
+    HostSettings,
     InitSettings,
     Listen,
     LogFormat,
     LogLevel,
     PodInfo,
     SidecarSettings,
+    load_host,
     load_init,
     load_sidecar,
     reload,
@@ -28,6 +32,7 @@ from vipd.config.checkspec import ExecSpec, HttpSpec, TcpSpec
 from vipd.config.flags import Parser, add_arguments
 from vipd.config.option import Option
 from vipd.config.table import CONFIG, SIDECAR_OPTIONS
+from vipd.config.table_host import HOST_OPTIONS
 from vipd.config.table_init import INIT_OPTIONS
 from vipd.core import timing
 from vipd.errors import ConfigError
@@ -572,12 +577,96 @@ def test_reload_tells_which_keys_have_another_value(file: Path) -> None:
         reload(before, argv, {})
 
 
+# ------------------------------------------------------------------------------------------- vipd host
+
+
+HOST = ["--vip=10.0.1.100", "--lease=nodeport"]
+
+
+def host(*argv: str, **environ: str) -> HostSettings:
+    return load_host([*HOST, *argv], environ, namespace_file=Path("/nonexistent/namespace"))
+
+
+def test_a_host_finds_its_interface_and_is_gated_by_its_node_and_kube_proxy() -> None:
+    settings = host(NODE_NAME="ip-10-0-1-11.ec2.internal")
+    assert [str(vip) for vip in settings.vips] == ["10.0.1.100/32%auto"]
+    assert settings.address_mode is AddressMode.MANAGED
+    assert (settings.node, settings.identity) == ("ip-10-0-1-11.ec2.internal", "ip-10-0-1-11.ec2.internal")
+    assert settings.node_gate
+    assert settings.announce
+    assert str(settings.kube_proxy) == "http://127.0.0.1:10256/healthz"
+
+
+def test_the_pod_of_a_daemonset_is_called_as_the_pod_and_the_node_by_the_downward_api() -> None:
+    settings = host(POD_NAME="vipd-x", POD_UID="u1", NODE_NAME="n1", POD_NAMESPACE="kube-system")
+    assert (settings.identity, settings.node, settings.namespace) == ("vipd-x_u1", "n1", "kube-system")
+    assert host("--node=n2", NODE_NAME="n1").node == "n2"
+
+
+def test_in_static_mode_nothing_is_announced_unless_told() -> None:
+    assert not host("--address-mode=static").announce
+    assert host("--address-mode=static", "--announce").announce
+    assert not host("--no-announce").announce
+
+
+def test_kube_proxy_may_be_elsewhere_or_not_there() -> None:
+    assert host("--kube-proxy=off").kube_proxy is None
+    assert str(host("--kube-proxy=http://[::1]:10256/livez").kube_proxy) == "http://[::1]:10256/livez"
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--address-mode=none"], "flag --address-mode: 'none' is not possible; allowed: managed or static"),
+        (["--address-mode=static", "--eni=none", "--interface=ens5"], "flag --eni: 'none' goes with an address that"),
+        (
+            ["--address-mode=static", "--fence=lease"],
+            "flag --fence: 'lease' goes with an address that leaves the losers",
+        ),
+        (["--eni=none"], "--interface (by default): 'auto' asks IMDS for an ENI, but flag --eni says none"),
+        (
+            ["--kube-proxy=tcp://127.0.0.1:10256"],
+            "flag --kube-proxy: 'tcp://127.0.0.1:10256' is no URL of http or https",
+        ),
+        (["--kube-proxy=127.0.0.1:10256"], "flag --kube-proxy:"),
+        (["--check=http://127.0.0.1:10256/healthz"], "is what --kube-proxy asks already"),
+        (["--node=A_B"], "flag --node: 'A_B' is no RFC 1123 name"),
+        (["--interface=eth0/1"], "flag --interface: 'eth0/1'"),
+        (["--follow"], "flag '--follow': unknown"),
+        (["--vip=10.0.1.100"], "10.0.1.100 is there twice"),
+    ],
+)
+def test_what_a_host_cannot_be_told_is_one_error(argv: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        host(*argv)
+    assert told in str(refused.value)
+
+
+def test_a_host_needs_a_vip_and_a_lease() -> None:
+    with pytest.raises(ConfigError, match="--vip: not given"):
+        load_host(["--lease=x"], {}, namespace_file=Path("/nonexistent/namespace"))
+    with pytest.raises(ConfigError, match="--lease: not given"):
+        load_host(["--vip=10.0.1.100"], {}, namespace_file=Path("/nonexistent/namespace"))
+
+
+def test_a_host_reloads_by_its_own_table(file: Path) -> None:
+    file.write_text("priority: 1\n")
+    argv = [*HOST, f"--config={file}"]
+    before = load_host(argv, {})
+    file.write_text("priority: 2\nkube-proxy: 'off'\naddress-mode: static\n")
+    after, changed = reload(before, argv, {})
+    assert isinstance(after, HostSettings)
+    assert changed == ("address-mode", "announce", "priority", "kube-proxy")
+
+
 # ---------------------------------------------------------------------------------------- the table
 
 
 def test_every_field_of_the_settings_is_decided_by_one_row_of_the_table() -> None:
     decided = sorted(field for option in SIDECAR_OPTIONS for field in option.fields)
-    assert decided == sorted(set(SidecarSettings.__slots__) - {"pod"})
+    assert decided == sorted({field.name for field in fields(SidecarSettings)} - {"pod"})
+    decided = sorted(field for option in HOST_OPTIONS for field in option.fields)
+    assert decided == sorted({field.name for field in fields(HostSettings)} - {"pod"})
 
 
 def without(option: Option[Any]) -> list[str]:

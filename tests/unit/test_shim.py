@@ -139,22 +139,50 @@ def test_an_unknown_word_is_one_sentence_and_exit_code_2(place: Place, word: str
     assert not place.told.exists()
 
 
-def test_the_nodeport_helper_is_not_there_and_says_so(place: Place) -> None:
-    for words in ((), ("",)):
-        done = place.run(*words, NODEPORT_IP="10.0.0.201/24")
-        assert done.returncode == 2
-        assert done.stderr.startswith(
-            "script.sh: error: NODEPORT_IP is set, but this vipd cannot bear an address on nodes"
-        )
-        assert done.stderr.count("\n") == 1
-        assert not place.told.exists()
+NODEPORT = """
+containers:
+- name: aws-nodeport-mgmt
+  image: xxxxxx.dkr.ecr.us-east-2.amazonaws.com/aws-ip-manager:0.1
+  args: [/bin/sh, -c, '/app/script.sh']
+  env: [{name: NODEPORT_IP, value: 10.0.0.201/24}]
+"""
+LEASE = '#!/bin/sh\nprintf "%s\\n" "$0" $(($# + 1)) "$@" "$VIPD_LEASE" > "$TOLD"\n'
+"""A vipd that tells the Lease, too."""
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_nodeport_ip_elects_the_node_whose_eni_gets_it(place: Place, shell: list[str]) -> None:
+    place.fake.write_text(LEASE)
+    ((container,),) = yaml.safe_load(NODEPORT).values()
+    (variable,) = container["env"]
+    done = place.run(shell=shell, **{variable["name"]: variable["value"]})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert place.given() == ["host", "--vip", "10.0.0.201/24", "--address-mode", "static", "nodeport-10-0-0-201"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "mode", "lease"),
+    [
+        ({"NODEPORT_IP": "10.0.0.201", "VIPD_LEASE": "web"}, "static", "web"),
+        ({"NODEPORT_IP": "10.0.0.201", "VIPD_ADDRESS_MODE": "managed"}, "managed", "nodeport-10-0-0-201"),
+        ({"NODEPORT_IP": "fd00:10::201/64"}, "static", "nodeport-fd00-10--201"),
+        ({"NODEPORT_IP": "; rm -rf *"}, "static", "nodeport-; rm -rf *"),
+    ],
+)
+def test_the_lease_and_the_mode_may_be_told(place: Place, environ: dict[str, str], mode: str, lease: str) -> None:
+    place.fake.write_text(LEASE)
+    assert place.run("", "--priority", "7", **environ).returncode == 0
+    assert place.given() == ["host", "--vip", environ["NODEPORT_IP"], "--address-mode", mode, "--priority", "7", lease]
 
 
 @pytest.mark.parametrize("environ", [{}, {"NODEPORT_IP": ""}])
 def test_without_a_mode_nothing_is_started(place: Place, environ: dict[str, str]) -> None:
     done = place.run(**environ)
     assert done.returncode == 2
-    assert done.stderr == "script.sh: error: no mode given; allowed: 'initContainers' or 'sidecar'\n"
+    assert done.stderr == (
+        "script.sh: error: no mode given, and NODEPORT_IP is not set; allowed: 'initContainers', 'sidecar', or "
+        "NODEPORT_IP=ADDR/PREFIX\n"
+    )
     assert not place.told.exists()
 
 

@@ -17,7 +17,7 @@ from vipd.aws.imds import Imds
 from vipd.aws.mapping import DescribeMapping, ImdsMapping
 from vipd.aws.mover import Ec2Mover
 from vipd.core import timing
-from vipd.core.model import Address, Eni, LinkState, Network, Vip
+from vipd.core.model import Eni, LinkState, Network, Vip
 from vipd.core.ports import MappingReader
 
 log = logging.getLogger("vipd.aws")
@@ -36,6 +36,7 @@ class AwsSide:
     """By interface."""
     reader: MappingReader
     mover: Ec2Mover
+    ec2: Ec2
     imds: Imds
     ask_fast_s: float
     ask_slow_s: float
@@ -80,7 +81,7 @@ async def connect_aws(
                 eni_id=eni_ids.get(name),
                 subnet_cidrs=subnet_cidrs,
             )
-            check_fits(enis[name], mine, primaries=await _primaries(imds, enis[name]))
+            check_fits(enis[name], mine)
         ec2 = Ec2(region=await find_region(region, environ, imds))
         mover = Ec2Mover(ec2)
         await mover.warm()
@@ -97,7 +98,7 @@ async def connect_aws(
     for name, eni in enis.items():
         log.info("interface %s is %s in %s", name, eni.id, ", ".join(map(str, eni.subnet_cidrs)) or "an unknown subnet")
     fast_s, slow_s = pace
-    return AwsSide(enis=enis, reader=reader, mover=mover, imds=imds, ask_fast_s=fast_s, ask_slow_s=slow_s)
+    return AwsSide(enis=enis, reader=reader, mover=mover, ec2=ec2, imds=imds, ask_fast_s=fast_s, ask_slow_s=slow_s)
 
 
 async def _await_imds(imds: Imds) -> None:
@@ -105,10 +106,3 @@ async def _await_imds(imds: Imds) -> None:
     deadline = asyncio.get_running_loop().time() + IMDS_START_S
     while not await imds.ping() and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(IMDS_AGAIN_S)
-
-
-async def _primaries(imds: Imds, eni: Eni) -> list[Address]:
-    """The ENI's own primary address, which can never be a VIP; IMDS lists it first."""
-    if not await imds.ping():
-        return []
-    return list((await imds.ipv4s(eni.mac) or ())[:1])

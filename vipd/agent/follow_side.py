@@ -99,9 +99,9 @@ class FollowSide:
         """For ``/readyz``."""
         return following_ready(self.follower.state, began=self.follower.began)
 
-    def rows(self) -> list[dict[str, object]]:
+    def status(self) -> dict[str, object]:
         """For ``/status``."""
-        return following_rows(self.follower.state, self._clock.now())
+        return {"following": following_rows(self.follower.state, self._clock.now())}
 
     async def close(self) -> None:
         """Give back what is its own."""
@@ -144,7 +144,7 @@ async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], sto
                 settings.listen,
                 health=lambda: (True, "the loop turns"),
                 ready=side.ready,
-                status=lambda: {"version": __version__, "identity": settings.identity, "following": side.rows()},
+                status=lambda: {"version": __version__, "identity": settings.identity, **side.status()},
                 metrics=lambda: generate_latest(registry),
             )
             await server.start()

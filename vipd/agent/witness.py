@@ -76,6 +76,11 @@ class Teller:
         if note.warning:
             self._event(_camel(note.reason.value), note.detail, EventType.WARNING)
 
+    def warned(self, reason: str, message: str) -> None:
+        """Something beside the election that people should see; ``reason`` in UpperCamelCase."""
+        log.warning("%s", message, extra=fields(reason=reason))
+        self._event(reason, message, EventType.WARNING)
+
     def stepped(self, state: State, now: float) -> None:
         """After each event: gauges; and the first label, once the Lease is known and this member can take it."""
         self._metrics.observe(state, now)

@@ -97,6 +97,17 @@ class Calls:
 
         return self._call("DescribeNetworkInterfaces", work)
 
+    def tags(self, eni: str) -> dict[str, str] | Refusal:
+        """The ENI's tags (DescribeNetworkInterfaces)."""
+
+        def work() -> dict[str, str]:
+            answer = _checked(self._ec2.client().describe_network_interfaces(NetworkInterfaceIds=[eni]))
+            with _reading():
+                [interface] = [each for each in answer["NetworkInterfaces"] if each["NetworkInterfaceId"] == eni]
+                return {tag["Key"]: tag["Value"] for tag in interface.get("TagSet", [])}
+
+        return self._call("DescribeNetworkInterfaces", work)
+
     def _none(self, operation: str, work: Callable[[], Any]) -> Refusal | None:
         outcome = self._call(operation, lambda: _checked(work()))
         return outcome if isinstance(outcome, Refusal) else None

@@ -155,17 +155,17 @@ def already_there(eni: Eni, address: Address) -> str:
     return "" if prefix is None else f"{address} is in the prefix {prefix}, which is delegated to {eni.id}"
 
 
-def check_fits(eni: Eni, vips: Iterable[Vip], *, primaries: Collection[Address] = ()) -> None:
+def check_fits(eni: Eni, vips: Iterable[Vip]) -> None:
     """Raises ConfigError for a VIP that EC2 could never map to ``eni``.
 
     That is one outside the ENI's subnet (where that is known), one that the subnet reserves (the first four and the
-    last address), and one of ``primaries``: this node's own primary addresses, which cannot move.
+    last address), the ENI's own primary address, and one in a prefix that is delegated to it: these cannot move.
     """
     for vip in vips:
-        if vip.address in primaries:
+        if why := already_there(eni, vip.address):
             raise ConfigError(
-                f"VIP {vip}: {vip.address} is this node's own primary address on {eni.id}, and a primary address "
-                f"cannot move; allowed are the other addresses of {_subnets(eni)}"
+                f"VIP {vip}: {why}, and cannot move; allowed are the other addresses of {_subnets(eni)} that nobody "
+                "hands out (a CIDR reservation of the subnet keeps some free)"
             )
         if (fault := _unfit(eni, vip.address)) is not None:
             raise ConfigError(f"VIP {vip}: {fault.detail}")

@@ -21,8 +21,11 @@ from vipd.errors import ConfigError, VipdError
 COMMANDS = {
     "init": "in a pod's initContainer: map the pod's addresses to their ENIs, confirm it, and end",
     "sidecar": "follow a pod's addresses; elect the owner of floating IPs, bear, announce and map them",
+    "host": "on nodes: elect the owner of a NodePort VIP, bear it and map it",
     "status": "who holds the Leases, since when, until when, and what is going on",
     "handover": "ask the holder of a Lease to hand it over, and see it done",
+    "userdata": "print EC2 user data for nodes that bear a NodePort VIP",
+    "doctor": "look at everything that an election depends on, before it depends on it",
     "lab": "a small VPC on this machine, in network namespaces: demo, scenarios, measurements",
 }
 """Each is ``vipd.cli.<name>`` with ``add_arguments(parser)`` and ``run(args) -> int``."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 
+from vipd.cli.serve import serve
 from vipd.config import from_flags, table
 from vipd.config.flags import add_arguments as add_options
-from vipd.errors import VipdError
-
-log = logging.getLogger("vipd")
 
 EPILOG = """\
 Every flag has a variable (named in brackets) and a key in the --config file, named as the flag without '--'.
@@ -35,19 +32,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the sidecar until told to stop; the exit code.  Raises ConfigError before anything is touched."""
     settings = from_flags(args, os.environ)
 
-    from vipd.observe import logs
+    def run_agent() -> int:
+        from vipd.agent.sidecar import run as run_sidecar
 
-    with logs.started(settings.log_format, settings.log_level):
-        for note in settings.notes():
-            log.warning("poor setting: %s", note)
-        try:
-            from vipd.agent.sidecar import run as run_agent
+        return run_sidecar(settings, args.argv, os.environ)
 
-            return run_agent(settings, args.argv, os.environ)
-        except VipdError as error:
-            # In the form of all other lines, which a log collector reads; main() prints plainly.
-            log.error("%s", error, extra=logs.fields(exit_code=error.exit_code))
-            return error.exit_code
-        except Exception:
-            log.exception("vipd failed in a way it must not; please report this")
-            return 1
+    return serve(settings, run_agent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vipd.config.checkspec import CheckSpec
-from vipd.config.model import EniMode, FenceChoice, SidecarSettings
+from vipd.config.model import AddressMode, EniMode, FenceChoice, HostSettings, MemberSettings, SidecarSettings
 from vipd.config.option import wrong
 from vipd.core import timing
 from vipd.core.model import Network, Vip
@@ -13,6 +13,8 @@ from vipd.errors import ConfigError
 
 MIN_FENCE_LEASE_S = 2
 """Fence lease: the kernel counts an address's lifetime in whole seconds and may remove it 0.4 s late."""
+
+A_VIP = "at least one ADDR[/PREFIX][%IF], as flag, variable or file key"
 
 Origin = Callable[[str], str]
 """Gives "flag --x", "variable VIPD_X" or "file F key x" for an option's name."""
@@ -30,10 +32,40 @@ def longest_interval_s(duration_s: int) -> float:
 def check(settings: SidecarSettings, origin: Origin) -> None:
     """Raises ConfigError that names the option to change."""
     _check_follow(settings, origin)
-    _check_interval(settings, origin)
-    if not settings.vips:
-        _check_no_vips(settings, origin)
+    if settings.vips:
+        _check_member(settings, origin)
         return
+    _check_interval(settings, origin)
+    _check_no_vips(settings, origin)
+
+
+def check_host(settings: HostSettings, origin: Origin) -> None:
+    """Raises ConfigError that names the option to change."""
+    if not settings.vips:
+        raise ConfigError(f"--vip: not given; allowed: {A_VIP}")
+    _check_member(settings, origin)
+    static = settings.address_mode is AddressMode.STATIC
+    if static and (settings.eni_mode is EniMode.NONE or settings.fence is FenceChoice.LEASE):
+        key = "eni" if settings.eni_mode is EniMode.NONE else "fence"
+        word = {"eni": "none", "fence": "lease"}[key]
+        raise wrong(
+            origin(key),
+            word,
+            f"goes with an address that leaves the losers, and {origin('address-mode')} is static: the mapping to an "
+            "ENI is all that tells the nodes apart",
+            "--address-mode managed there",
+        )
+    if settings.interface == "auto" and settings.eni_mode is EniMode.NONE:
+        raise ConfigError(
+            f"{origin('interface')}: 'auto' asks IMDS for an ENI, but {origin('eni')} says none; allowed: the name of "
+            "an interface there"
+        )
+    if settings.kube_proxy is not None and settings.kube_proxy in settings.checks:
+        raise wrong(origin("check"), str(settings.kube_proxy), "is what --kube-proxy asks already", "each check once")
+
+
+def _check_member(settings: MemberSettings, origin: Origin) -> None:
+    _check_interval(settings, origin)
     _check_vips(settings.vips, origin)
     if not settings.lease:
         raise ConfigError("--lease: not given; allowed: the name of the Lease that elects the VIPs' owner")
@@ -54,13 +86,12 @@ def _check_follow(settings: SidecarSettings, origin: Origin) -> None:
 
 
 def _check_no_vips(settings: SidecarSettings, origin: Origin) -> None:
-    vip = "at least one ADDR[/PREFIX][%IF], as flag, variable or file key"
     if settings.lease:
-        raise ConfigError(f"{origin('lease')}: {settings.lease} elects nobody, --vip: not given; allowed: {vip}")
+        raise ConfigError(f"{origin('lease')}: {settings.lease} elects nobody, --vip: not given; allowed: {A_VIP}")
     if settings.checks:
-        raise ConfigError(f"{origin('check')}: checks gate VIPs, --vip: not given; allowed: {vip}")
+        raise ConfigError(f"{origin('check')}: checks gate VIPs, --vip: not given; allowed: {A_VIP}")
     if not settings.follow:
-        raise ConfigError(f"--vip: not given, and nothing is followed; allowed: {vip}, or --follow with ENIs")
+        raise ConfigError(f"--vip: not given, and nothing is followed; allowed: {A_VIP}, or --follow with ENIs")
 
 
 def _check_vips(vips: Sequence[Vip], origin: Origin) -> None:
@@ -74,7 +105,7 @@ def _check_vips(vips: Sequence[Vip], origin: Origin) -> None:
         seen[vip.address] = vip
 
 
-def _check_interval(settings: SidecarSettings, origin: Origin) -> None:
+def _check_interval(settings: MemberSettings, origin: Origin) -> None:
     most = longest_interval_s(settings.lease_duration_s)
     if settings.renew_interval_s > most:
         raise ConfigError(
@@ -84,7 +115,7 @@ def _check_interval(settings: SidecarSettings, origin: Origin) -> None:
         )
 
 
-def _check_eni(settings: SidecarSettings, origin: Origin) -> None:
+def _check_eni(settings: MemberSettings, origin: Origin) -> None:
     if settings.eni_mode is not EniMode.GIVEN:
         return
     missing = sorted({vip.interface for vip in settings.vips} - set(settings.eni_ids))
@@ -95,7 +126,7 @@ def _check_eni(settings: SidecarSettings, origin: Origin) -> None:
         )
 
 
-def _check_fence(settings: SidecarSettings, origin: Origin) -> None:
+def _check_fence(settings: MemberSettings, origin: Origin) -> None:
     managed = settings.eni_mode is not EniMode.NONE
     if settings.fence is FenceChoice.ENI and not managed:
         raise ConfigError(

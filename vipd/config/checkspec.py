@@ -72,6 +72,19 @@ def check_spec(text: str) -> CheckSpec:
         raise ValueError("has no known scheme")
     if scheme == "tcp":
         return TcpSpec(*_authority(rest))
+    return _http(text, rest)
+
+
+def http_spec(text: str) -> HttpSpec:
+    """As ``check_spec``, where nothing but HTTP makes sense."""
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("is no URL of http or https")
+    spec = check_spec(text)
+    assert isinstance(spec, HttpSpec)
+    return spec
+
+
+def _http(text: str, rest: str) -> HttpSpec:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     host, _ = _authority(authority)
     target = rest.removeprefix(authority)

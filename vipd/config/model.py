@@ -1,4 +1,4 @@
-"""The settings as values: what ``vipd sidecar`` was told, complete and checked."""
+"""The settings as values: what ``vipd sidecar``, ``vipd host`` or ``vipd init`` was told, complete and checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vipd.config.checkspec import CheckSpec
+from vipd.config.checkspec import CheckSpec, HttpSpec
 from vipd.config.values import Listen
 from vipd.core import timing
 from vipd.core.model import Address, Network, Vip
@@ -30,6 +30,15 @@ class EniMode(enum.StrEnum):
     """No ENI is managed."""
     GIVEN = "given"
     """The flags."""
+
+
+class AddressMode(enum.StrEnum):
+    """Who puts the VIP on the interface of a node."""
+
+    MANAGED = "managed"
+    """vipd, on the owner's alone."""
+    STATIC = "static"
+    """User data, on every node's: vipd neither adds nor removes it."""
 
 
 class LogFormat(enum.StrEnum):
@@ -64,17 +73,17 @@ class PodInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SidecarSettings:
-    """Everything ``vipd sidecar`` was told; every value is possible and fits the others."""
+class MemberSettings:
+    """What every member of an election was told; every value is possible and fits the others."""
 
     vips: tuple[Vip, ...]
-    """No address twice; empty: nothing is elected, addresses are only followed."""
+    """No address twice; empty (sidecar only): nothing is elected, addresses are only followed."""
     lease: str
     """Empty where there are no VIPs."""
     namespace: str
     identity: str
     interface: str
-    """Where VIPs and ENIs that name none belong."""
+    """Where VIPs and ENIs that name none belong; ``auto`` (host only): where the ENI in their subnet is."""
     lease_duration_s: int
     """1..3600."""
     renew_interval_s: float
@@ -90,14 +99,6 @@ class SidecarSettings:
     region: str | None
     """None: AWS_REGION, AWS_DEFAULT_REGION, then IMDS tell."""
     subnet_cidrs: tuple[Network, ...]
-    follow: bool
-    """Map the pod's own addresses; not without ENIs."""
-    follow_interfaces: tuple[str, ...]
-    """Empty: all secondary ones."""
-    ignore: tuple[Network, ...]
-    release: bool
-    release_after_s: float
-    """1..3600."""
     checks: tuple[CheckSpec, ...]
     """Health checks; no spec twice."""
     check_interval_s: float
@@ -142,6 +143,34 @@ class SidecarSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarSettings(MemberSettings):
+    """Everything ``vipd sidecar`` was told."""
+
+    follow: bool
+    """Map the pod's own addresses; not without ENIs."""
+    follow_interfaces: tuple[str, ...]
+    """Empty: all secondary ones."""
+    ignore: tuple[Network, ...]
+    release: bool
+    release_after_s: float
+    """1..3600."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings(MemberSettings):
+    """Everything ``vipd host`` was told."""
+
+    address_mode: AddressMode
+    announce: bool
+    node: str
+    """This node's name in Kubernetes."""
+    node_gate: bool
+    """Whether the Node object decides about candidacy."""
+    kube_proxy: HttpSpec | None
+    """What kube-proxy must answer; None: it is not asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InitSettings:
     """Everything ``vipd init`` was told."""
 
@@ -162,3 +191,53 @@ class InitSettings:
     log_format: LogFormat
     log_level: LogLevel
     pod: PodInfo
+
+
+class NodeOs(enum.StrEnum):
+    """What the nodes of ``vipd userdata`` run."""
+
+    AL2023 = "al2023"
+    AL2 = "al2"
+    UBUNTU = "ubuntu"
+    BOTTLEROCKET = "bottlerocket"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInfo:
+    """The EKS cluster that a self-managed node joins."""
+
+    name: str
+    endpoint: str
+    authority: str
+    """Base64."""
+    service_cidr: Network | None
+    """Known where the operating system needs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserdataSettings:
+    """Everything ``vipd userdata`` was told."""
+
+    vips: tuple[Vip, ...]
+    """No address twice; their interface is not told."""
+    option: int
+    """1: the address alone; 2: whatever moves it, too."""
+    os: NodeOs
+    interface: str
+    """``auto``: found at boot."""
+    bootstrap_image: str
+    """Bottlerocket's; empty elsewhere."""
+    wheel: str
+    image: str
+    """At most one of both; none: no vipd runs on the node."""
+    lease: str
+    namespace: str
+    address_mode: AddressMode
+    kubeconfig: str
+    cluster: ClusterInfo | None
+    """None: a managed node group adds what joins the cluster."""
+
+    @property
+    def runs_vipd(self) -> bool:
+        """Whether vipd itself runs on the node."""
+        return bool(self.wheel or self.image)

@@ -1,4 +1,4 @@
-"""Makes the settings of ``vipd sidecar`` and ``vipd init`` from what was said, and fills in what was not."""
+"""Makes the settings of ``vipd sidecar``, ``host`` and ``init`` from what was said, and fills in what was not."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ import argparse
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from vipd.config import table, table_init, values
-from vipd.config.check import check
+from vipd.config import table, table_host, table_init, values
+from vipd.config.check import check, check_host
 from vipd.config.flags import Parser, add_arguments
-from vipd.config.model import EniMode, FenceChoice, InitSettings, LogFormat, LogLevel, PodInfo, SidecarSettings
-from vipd.config.option import wrong
+from vipd.config.model import (
+    AddressMode,
+    EniMode,
+    FenceChoice,
+    HostSettings,
+    InitSettings,
+    LogFormat,
+    LogLevel,
+    MemberSettings,
+    PodInfo,
+    SidecarSettings,
+)
+from vipd.config.option import Option, wrong
 from vipd.config.sources import Given, gather
+from vipd.config.table_host import HOST_OPTIONS
 from vipd.config.table_init import INIT_OPTIONS
 from vipd.config.values import Listen
 from vipd.core.model import Address, Vip
@@ -29,7 +42,7 @@ DEFAULT_LISTEN = Listen("0.0.0.0", 9808)
 class Reloaded(NamedTuple):
     """The new settings, and the names of the options (as in the file) whose effective value is another one."""
 
-    settings: SidecarSettings
+    settings: MemberSettings
     changed: tuple[str, ...]
 
 
@@ -45,18 +58,32 @@ def load_sidecar(
     return from_flags(parser.parse_args(list(argv)), environ, namespace_file=namespace_file)
 
 
+def load_host(
+    argv: Sequence[str], environ: Mapping[str, str], *, namespace_file: Path = NAMESPACE_FILE
+) -> HostSettings:
+    """As ``load_sidecar``, of what follows ``vipd host``."""
+    parser = Parser(prog="vipd host", add_help=False)
+    add_arguments(parser, (*HOST_OPTIONS, table.CONFIG))
+    return host_from_flags(parser.parse_args(list(argv)), environ, namespace_file=namespace_file)
+
+
 def reload(
-    previous: SidecarSettings,
+    previous: MemberSettings,
     argv: Sequence[str],
     environ: Mapping[str, str],
     *,
     namespace_file: Path = NAMESPACE_FILE,
 ) -> Reloaded:
     """Reads everything again.  Raises ConfigError, and then ``previous`` is to stay in force."""
-    settings = load_sidecar(argv, environ, namespace_file=namespace_file)
+    settings: MemberSettings
+    options: tuple[Option[Any], ...]
+    if isinstance(previous, HostSettings):
+        settings, options = load_host(argv, environ, namespace_file=namespace_file), HOST_OPTIONS
+    else:
+        settings, options = load_sidecar(argv, environ, namespace_file=namespace_file), table.SIDECAR_OPTIONS
     changed = tuple(
         option.name
-        for option in table.SIDECAR_OPTIONS
+        for option in options
         if any(getattr(settings, field) != getattr(previous, field) for field in option.fields)
     )
     return Reloaded(settings, changed)
@@ -68,43 +95,78 @@ def from_flags(
     """As ``load_sidecar``, from flags that ``add_arguments`` declared and argparse has read."""
     given = gather(flags, environ, table.SIDECAR_OPTIONS, table.CONFIG, others=INIT_OPTIONS)
     pod = _pod(environ)
-    interface = given.one(table.INTERFACE, "net1")
-    duration_s = given.one(table.LEASE_DURATION, 3)
-    eni_mode, eni_ids = _eni(given, interface)
+    member = _member(given, pod, interface=given.one(table.INTERFACE, "net1"), namespace_file=namespace_file)
     settings = SidecarSettings(
-        vips=tuple(Vip(v.address, v.prefixlen, v.interface or interface) for v in given.all(table.VIP)),
-        lease=given.one(table.LEASE, ""),
-        namespace=given.one(table.NAMESPACE, "") or pod.namespace or _namespace(namespace_file),
+        **member,
         identity=given.one(table.IDENTITY, "") or _identity(pod),
-        interface=interface,
-        lease_duration_s=duration_s,
-        renew_interval_s=given.one(table.RENEW_INTERVAL, round(duration_s / 3, 3)),
-        priority=given.one(table.PRIORITY, 100),
-        preempt=given.one(table.PREEMPT, False),
-        fence=given.one(table.FENCE, FenceChoice.AUTO),
-        eni_mode=eni_mode,
-        eni_ids=eni_ids,
-        region=given.one(table.REGION, "") or None,
-        subnet_cidrs=given.all(table.SUBNET_CIDR),
-        follow=given.one(table.FOLLOW, eni_mode is not EniMode.NONE),
+        follow=given.one(table.FOLLOW, member["eni_mode"] is not EniMode.NONE),
         follow_interfaces=given.all(table.FOLLOW_INTERFACE),
         ignore=given.all(table.IGNORE),
         release=given.one(table.RELEASE, False),
         release_after_s=given.one(table.RELEASE_AFTER, 30.0),
-        checks=given.all(table.CHECK),
-        check_interval_s=given.one(table.CHECK_INTERVAL, 1.0),
-        check_timeout_s=given.one(table.CHECK_TIMEOUT, 1.0),
-        check_rise=given.one(table.CHECK_RISE, 2),
-        check_fall=given.one(table.CHECK_FALL, 3),
-        listen=given.one(table.LISTEN, DEFAULT_LISTEN),
-        grace_s=given.one(table.GRACE, 30.0),
-        interface_timeout_s=given.one(table.INTERFACE_TIMEOUT, 60.0),
-        log_format=given.one(table.LOG_FORMAT, LogFormat.AUTO),
-        log_level=given.one(table.LOG_LEVEL, LogLevel.INFO),
-        pod=pod,
     )
     check(settings, given.origin)
     return settings
+
+
+def host_from_flags(
+    flags: argparse.Namespace, environ: Mapping[str, str], *, namespace_file: Path = NAMESPACE_FILE
+) -> HostSettings:
+    """As ``load_host``, from flags that ``add_arguments`` declared and argparse has read."""
+    given = gather(flags, environ, HOST_OPTIONS, table.CONFIG)
+    pod = _pod(environ)
+    mode = given.one(table_host.ADDRESS_MODE, AddressMode.MANAGED)
+    node = given.one(table_host.NODE, "") or pod.node or _host_name("--node")
+    proxy_check = table_host.KUBE_PROXY.parse(table_host.KUBE_PROXY_HEALTH)
+    settings = HostSettings(
+        **_member(
+            given,
+            replace(pod, node=node),
+            interface=given.one(table_host.INTERFACE, table_host.AUTO),
+            namespace_file=namespace_file,
+        ),
+        # On a bare host the Node bears the labels, and by default the member is called as the Node is.
+        identity=given.one(table.IDENTITY, "") or (_identity(pod) if pod.name else node),
+        address_mode=mode,
+        announce=given.one(table_host.ANNOUNCE, mode is AddressMode.MANAGED),
+        node=node,
+        node_gate=given.one(table_host.NODE_GATE, True),
+        kube_proxy=given.one(table_host.KUBE_PROXY, proxy_check),
+    )
+    check_host(settings, given.origin)
+    return settings
+
+
+def _member(given: Given, pod: PodInfo, *, interface: str, namespace_file: Path) -> dict[str, Any]:
+    """What all members of an election are told alike, by the names of MemberSettings."""
+    duration_s = given.one(table.LEASE_DURATION, 3)
+    eni_mode, eni_ids = _eni(given, interface)
+    return {
+        "vips": tuple(Vip(v.address, v.prefixlen, v.interface or interface) for v in given.all(table.VIP)),
+        "lease": given.one(table.LEASE, ""),
+        "namespace": given.one(table.NAMESPACE, "") or pod.namespace or _namespace(namespace_file),
+        "interface": interface,
+        "lease_duration_s": duration_s,
+        "renew_interval_s": given.one(table.RENEW_INTERVAL, round(duration_s / 3, 3)),
+        "priority": given.one(table.PRIORITY, 100),
+        "preempt": given.one(table.PREEMPT, False),
+        "fence": given.one(table.FENCE, FenceChoice.AUTO),
+        "eni_mode": eni_mode,
+        "eni_ids": eni_ids,
+        "region": given.one(table.REGION, "") or None,
+        "subnet_cidrs": given.all(table.SUBNET_CIDR),
+        "checks": given.all(table.CHECK),
+        "check_interval_s": given.one(table.CHECK_INTERVAL, 1.0),
+        "check_timeout_s": given.one(table.CHECK_TIMEOUT, 1.0),
+        "check_rise": given.one(table.CHECK_RISE, 2),
+        "check_fall": given.one(table.CHECK_FALL, 3),
+        "listen": given.one(table.LISTEN, DEFAULT_LISTEN),
+        "grace_s": given.one(table.GRACE, 30.0),
+        "interface_timeout_s": given.one(table.INTERFACE_TIMEOUT, 60.0),
+        "log_format": given.one(table.LOG_FORMAT, LogFormat.AUTO),
+        "log_level": given.one(table.LOG_LEVEL, LogLevel.INFO),
+        "pod": pod,
+    }
 
 
 def load_init(flags: argparse.Namespace, environ: Mapping[str, str]) -> InitSettings:
@@ -198,6 +260,13 @@ def _identity(pod: PodInfo) -> str:
         text = f"{pod.name}_{pod.uid}" if pod.uid else pod.name
         return _expect("variables POD_NAME and POD_UID", text, values.identity, table.IDENTITY.allowed)
     return _expect("the host name", socket.gethostname(), values.identity, "a host name, or --identity")
+
+
+def _host_name(flag: str) -> str:
+    """The host name as Kubernetes names a Node by default: in lower case (kubelet, --hostname-override)."""
+    return _expect(
+        "the host name", socket.gethostname().lower(), values.subdomain, f"an RFC 1123 name; {flag} overrides it"
+    )
 
 
 def _expect(origin: str, text: str, parse: values.TextParser, allowed: str) -> str:

@@ -23,7 +23,11 @@ from vipd.lab.kubeapi.server import KubeApi
 
 UNLABELLED = {"metadata": {"labels": {"vipd.io/role": None}}}
 Rights = Iterable[tuple[str, str]]
-"""(verb, resource) in the account's own namespace; those on Nodes in the whole cluster."""
+"""(verb, resource) in the account's own namespace; those of CLUSTER_WIDE in the whole cluster."""
+
+CLUSTER_WIDE = (NODES.resource, "servicecidrs")
+GROUPS = {LEASES.resource: LEASES.group, "servicecidrs": "networking.k8s.io"}
+"""API groups by resource; all others are in the core group."""
 
 
 class Cluster(Protocol):
@@ -45,6 +49,12 @@ class Cluster(Protocol):
 
     async def add_pod(self, namespace: str, name: str, *, node: str) -> str:
         """A Pod on a node; its uid."""
+
+    async def add_node(self, name: str) -> None:
+        """A Node that is Ready."""
+
+    async def set_node(self, name: str, *, cordoned: bool = False, ready: bool = True) -> None:
+        """``kubectl cordon`` and ``uncordon``; what the kubelet, or the node controller for it, says."""
 
     async def unlabel(self, namespace: str, pod: str) -> None:
         """Take the role's label off a Pod."""
@@ -81,6 +91,14 @@ class Embedded(KubeApi):
     async def add_pod(self, namespace: str, name: str, *, node: str) -> str:
         pod = self.store.create(PODS, namespace, {"metadata": {"name": name}, "spec": {"nodeName": node}})
         return str(pod["metadata"]["uid"])
+
+    async def add_node(self, name: str) -> None:
+        self.store.create(NODES, "", {"metadata": {"name": name}})
+        await self.set_node(name)
+
+    async def set_node(self, name: str, *, cordoned: bool = False, ready: bool = True) -> None:
+        change = _cordon(cordoned) | _readiness(ready)
+        self.store.patch(NODES, "", name, lambda found: merged(found, change))
 
     async def unlabel(self, namespace: str, pod: str) -> None:
         self.store.patch(PODS, namespace, pod, lambda found: merged(found, UNLABELLED))
@@ -120,8 +138,8 @@ class Real:
         await asyncio.to_thread(self._plane.__exit__, None, None, None)
 
     async def add_account(self, namespace: str, name: str, rights: Rights) -> str:
-        rules = [_rule(verb, what) for verb, what in rights if what != NODES.resource]
-        everywhere = [_rule(verb, what) for verb, what in rights if what == NODES.resource]
+        rules = [_rule(verb, what) for verb, what in rights if what not in CLUSTER_WIDE]
+        everywhere = [_rule(verb, what) for verb, what in rights if what in CLUSTER_WIDE]
         await asyncio.to_thread(self._admin.grant, namespace, name, rules, everywhere=everywhere)
         token = await asyncio.to_thread(self._admin.account_token, namespace, name)
         self._front.users[token] = f"system:serviceaccount:{namespace}:{name}"
@@ -133,6 +151,14 @@ class Real:
         pod = await asyncio.to_thread(self._admin.ensure, path, {"metadata": {"name": name}, "spec": spec})
         self._front.learn(PODS.resource, pod)
         return str(pod["metadata"]["uid"])
+
+    async def add_node(self, name: str) -> None:
+        await asyncio.to_thread(self._admin.ensure, "/api/v1/nodes", {"metadata": {"name": name}})
+        await self.set_node(name)
+
+    async def set_node(self, name: str, *, cordoned: bool = False, ready: bool = True) -> None:
+        await self._admit("PATCH", f"/api/v1/nodes/{name}", _cordon(cordoned))
+        await self._admit("PATCH", f"/api/v1/nodes/{name}/status", _readiness(ready))
 
     async def unlabel(self, namespace: str, pod: str) -> None:
         found = await self._admit("PATCH", f"/api/v1/namespaces/{namespace}/pods/{pod}", UNLABELLED)
@@ -159,9 +185,18 @@ class Real:
         return answer
 
 
+def _cordon(cordoned: bool) -> Object:
+    return {"spec": {"unschedulable": cordoned or None}}
+
+
+def _readiness(ready: bool) -> Object:
+    reason = "KubeletReady" if ready else "NodeStatusUnknown"
+    return {"status": {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown", "reason": reason}]}}
+
+
 def _rule(verb: str, resource: str) -> dict[str, list[str]]:
     return {
-        "apiGroups": [LEASES.group if resource == LEASES.resource else ""],
+        "apiGroups": [GROUPS.get(resource, "")],
         "resources": [resource],
         "verbs": [verb],
     }

@@ -79,7 +79,7 @@ PLANNED = (
     Scenario(
         "handover-l2",
         "the same without an ENI, on a plain L2 segment",
-        Promise("gap ≤ 20 ms, never two owners", gap_ms=20.0, owner_changes=True),
+        Promise("gap ≤ 30 ms, never two owners", gap_ms=30.0, owner_changes=True),
         _hand_over,
         Setting(fabric="bridge"),
     ),

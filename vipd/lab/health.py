@@ -12,15 +12,15 @@ WELL, ILL = 200, 503
 
 
 class Health:
-    """The endpoint of one node."""
+    """One endpoint of one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "/") -> None:
         self.status = WELL
         """The HTTP status of every answer; changed while running."""
         self.asked = 0
         """How often it was asked."""
         app = web.Application()
-        app.router.add_get("/", self._answer)
+        app.router.add_get(path, self._answer)
         self._listener = Listener(app)
 
     async def start(self, sock: socket.socket) -> Health:

@@ -38,6 +38,8 @@ class ProbeLog:
         self.target = target
         self.probes: list[Probe] = []
         self.stalls: list[tuple[float, float]] = []
+        self.again: list[float] = []
+        """When requests were sent whose connection was reset, and that were sent once more (HTTP)."""
         self._sent: list[float] = []
 
     def add(self, line: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipd.core.model import Address
+from vipd.lab.hoststage import HostStage
 from vipd.lab.measure import Phases, RoundResult, Take, Timeline, takeover_phases, two_owners_s
 from vipd.lab.podstage import PodStage
 from vipd.lab.promise import Promise, Scenario
@@ -31,7 +32,9 @@ Teller = Callable[[str], None]
 
 
 def stage_of(lab: Lab) -> Stage:
-    """The stage for what the lab is to show: an election, or addresses that are followed."""
+    """The stage for what the lab is to show: an election of pods or of hosts, or addresses that are followed."""
+    if lab.setting.host:
+        return HostStage(lab)
     return PodStage(lab) if lab.setting.targets else Stage(lab)
 
 

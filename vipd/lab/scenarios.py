@@ -1,7 +1,7 @@
 """The faults the lab can show, and what vipd promises for each.
 
 Here are the sudden ones, and the list of all; planned moves are in ``handovers``, services that fail in ``outages``,
-pods without an election in ``followings``.
+pods without an election in ``followings``, NodePort VIPs of hosts in ``nodeports``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import signal
 
 from vipd.lab.followings import FOLLOWINGS
 from vipd.lab.handovers import LAGGING, PLANNED
+from vipd.lab.nodeports import NODEPORTS
 from vipd.lab.outages import OUTAGES
 from vipd.lab.promise import Promise, Scenario
 from vipd.lab.setting import Setting
@@ -233,5 +234,6 @@ SCENARIOS: dict[str, Scenario] = {
         *PLANNED,
         *OUTAGES,
         *FOLLOWINGS,
+        *NODEPORTS,
     )
 }

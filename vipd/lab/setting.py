@@ -13,6 +13,7 @@ from vipd.lab.health import Health
 from vipd.lab.imds import Imds
 from vipd.lab.netns import Namespace
 from vipd.lab.vpc import EniRecord
+from vipd.lab.worker import Worker
 
 VIP4 = ip_address("10.0.1.100")
 VIP6 = ip_address("fd00:10:0:1::100")
@@ -40,6 +41,10 @@ class Setting:
     """How many IPv4 addresses an ENI may have, its primary included (m5.large: 10, m5.4xlarge: 30)."""
     pods: int = 0
     """How many small pods there are beside those that the nodes are themselves, in the scenario with many."""
+    host: bool = False
+    """Whether ``vipd host`` runs in the place of sidecars; its NodePort is probed by HTTP, 200 times a second."""
+    static: bool = False
+    """Whether user data has put the VIPs on every node (``--address-mode static``)."""
     sidecars: bool = True
     """Whether a ``vipd sidecar`` runs on each node."""
     nodes: tuple[str, ...] = ("a", "b")
@@ -80,6 +85,8 @@ class Node:
     imds: Imds | None = None
     health: Health | None = None
     powered: bool = True
+    worker: Worker | None = None
+    """What Kubernetes has on it, where ``vipd host`` runs."""
     vipd: Process | None = None
     application: Process | None = None
     uid: str = ""

@@ -37,6 +37,7 @@ from vipd.lab.observer import Observer
 from vipd.lab.probes import ProbeLog
 from vipd.lab.setting import CHECK_PORT, Node, Setting
 from vipd.lab.vpc import LAB_SUBNET, EniRecord, Vpc
+from vipd.lab.worker import NODE_PORT, Worker
 
 NAMESPACE, LEASE = "lab", "vip"
 API_PORT, EC2_PORT, APP_PORT, LISTEN_PORT = 6443, 8773, 7000, 9808
@@ -57,6 +58,12 @@ RIGHTS = {
     ("create", "events"),
 }
 """What a ServiceAccount for vipd needs; the lab's RBAC grants nothing else."""
+
+
+HOST_RIGHTS = RIGHTS | {("get", "nodes"), ("watch", "nodes"), ("list", "servicecidrs")}
+"""What ``vipd host`` needs."""
+
+HTTP_INTERVAL_MS = 5
 
 
 class Lab:
@@ -151,7 +158,8 @@ class Lab:
         node = Node(name, number, space, mac=f"02:00:00:00:01:{9 + number:02x}")
         await self._plug(name, space, node.mac, 10 + number)
         await self.control.plug(name, space, f"{node.management}/24")
-        node.token = await self.api.add_account(NAMESPACE, node.pod, RIGHTS)
+        rights = HOST_RIGHTS if self.setting.host else RIGHTS
+        node.token = await self.api.add_account(NAMESPACE, node.pod, rights)
         node.uid = await self.api.add_pod(NAMESPACE, node.pod, node=f"node-{name}")
         if self.setting.vpc:
             node.eni = next(e for e in self.vpc.enis.values() if e.mac == node.mac)
@@ -169,7 +177,15 @@ class Lab:
         self.nodes[name] = node
         for home in self.setting.homes.get(name, ()):
             await self.add_address(node, home)
+        await self._user_data(node)
+        if self.setting.host:
+            node.worker = await Worker(self, node).build()
         await self.start_application(node)
+
+    async def _user_data(self, node: Node) -> None:
+        """What user data does at every boot."""
+        for vip in self.setting.vips if self.setting.static else ():
+            await self.add_address(node, f"{vip}/{vip.max_prefixlen}")
 
     async def _add_eni(self, node: Node, device: int) -> None:
         """One more ENI in the same subnet.  What has an address of it answers by it, which takes a rule of its own."""
@@ -236,7 +252,10 @@ current-context: lab
     # ------------------------------------------------------------------------------------- processes
 
     async def _spawn(self, space: Namespace, module: str, *arguments: str, **options: Any) -> Process:
-        process = await space.spawn([sys.executable, "-m", module, *arguments], **options)
+        return await self.keep(await space.spawn([sys.executable, "-m", module, *arguments], **options))
+
+    async def keep(self, process: Process) -> Process:
+        """Have a process end with the lab."""
         self._processes.append(process)
         return process
 
@@ -262,12 +281,17 @@ current-context: lab
 
     async def _start_prober(self) -> None:
         targets = [text for vip in self.setting.vips for text in ("--target", str(vip))]
+        if self.setting.host:
+            module, port, every = "vipd.lab.httpprober", NODE_PORT, ["--interval-ms", str(HTTP_INTERVAL_MS)]
+        else:
+            module, port, every = "vipd.lab.prober", APP_PORT, []
         prober = await self._spawn(
             self.client,
-            "vipd.lab.prober",
+            module,
             *targets,
             "--port",
-            str(APP_PORT),
+            str(port),
+            *every,
             stdout=asyncio.subprocess.PIPE,
         )
         assert prober.stdout is not None
@@ -281,15 +305,22 @@ current-context: lab
             if target == "stall":
                 for log in self.probes.values():
                     log.stalled(rest)
+            elif target == "again":
+                address, _, sent_at = rest.partition(" ")
+                by_text[address].again.append(float(sent_at))
             else:
                 by_text[target].add(rest)
 
     def vipd_command(self, node: Node) -> list[str]:
         """The command line of a node's vipd, without the interpreter."""
-        command = ["sidecar"]
+        command = ["host" if self.setting.host else "sidecar"]
+        if self.setting.host:
+            # Its interface is for vipd to find.
+            command += ["--address-mode", "static" if self.setting.static else "managed"]
         if not self.setting.targets:
             command += ["--lease", LEASE, "--lease-duration", f"{self.setting.duration_s:g}s"]
-            command += [word for vip in self.setting.vips for word in ("--vip", f"{vip}%net1")]
+            on = "" if self.setting.host else "%net1"
+            command += [word for vip in self.setting.vips for word in ("--vip", f"{vip}{on}")]
         command += ["--listen", f"127.0.0.1:{LISTEN_PORT}", "--log-format", "json"]
         if not self.setting.vpc:
             command += ["--eni", "none"]
@@ -362,7 +393,8 @@ current-context: lab
     async def power_off(self, node: Node) -> None:
         """The node is gone at once: every process on it first, so that none can say farewell, then its links."""
         node.powered = False
-        doomed = [p for p in (node.vipd, node.application) if p is not None and p.returncode is None]
+        processes = (node.vipd, node.application, node.worker.process if node.worker else None)
+        doomed = [p for p in processes if p is not None and p.returncode is None]
         for process in doomed:
             process.kill()
         self.observer.lost_power(node.name)
@@ -379,7 +411,10 @@ current-context: lab
         await self.link(node, up=True)
         await self.control.space.ipr.link("set", index=await self.control.space.index(f"m-{node.name}"), state="up")
         await node.space.ipr.link("set", index=index, state="up")
+        await self._user_data(node)
         await self.start_application(node)
+        if node.worker is not None:
+            await node.worker.start()
         node.powered = True
 
     async def link(self, node: Node, *, up: bool) -> None:
@@ -438,6 +473,8 @@ current-context: lab
                 await node.imds.stop()
             if node.health is not None:
                 await node.health.stop()
+            if node.worker is not None:
+                await node.worker.stop()
         await self.api.end()
         await self.ec2.stop()
         if isinstance(getattr(self, "fabric", None), VpcFabric):

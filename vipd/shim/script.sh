@@ -4,6 +4,8 @@
 #
 #   /app/script.sh initContainers [flag ...]   vipd init
 #   /app/script.sh sidecar [flag ...]          vipd sidecar: follows the pod's addresses; with VIPD_VIP and VIPD_LEASE it elects, too
+#   NODEPORT_IP=ADDR/PREFIX /app/script.sh     vipd host: the address is on every node by user data, and the elected node's
+#                                              ENI gets it; VIPD_LEASE names the Lease (nodeport-ADDR, with '-' for '.' and ':')
 set -eu
 
 refuse() {
@@ -21,10 +23,15 @@ sidecar)
 	exec vipd sidecar "$@"
 	;;
 '')
-	if [ -n "${NODEPORT_IP-}" ]; then
-		refuse "NODEPORT_IP is set, but this vipd cannot bear an address on nodes yet; allowed: 'initContainers' or 'sidecar', in pods"
+	if [ -z "${NODEPORT_IP-}" ]; then
+		refuse "no mode given, and NODEPORT_IP is not set; allowed: 'initContainers', 'sidecar', or NODEPORT_IP=ADDR/PREFIX"
 	fi
-	refuse "no mode given; allowed: 'initContainers' or 'sidecar'"
+	if [ -z "${VIPD_LEASE-}" ]; then
+		VIPD_LEASE="nodeport-$(printf '%s' "${NODEPORT_IP%%/*}" | tr '.:' '--')"
+		export VIPD_LEASE
+	fi
+	[ $# -eq 0 ] || shift
+	exec vipd host --vip "$NODEPORT_IP" --address-mode "${VIPD_ADDRESS_MODE:-static}" "$@"
 	;;
 *)
 	refuse "mode '$1': unknown; allowed: 'initContainers' or 'sidecar'"

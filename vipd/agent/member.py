@@ -1,0 +1,396 @@
+"""A member of an election, composed of its parts: what ``vipd sidecar`` and ``vipd host`` have in common.
+
+Order matters: nothing is touched (no address, no Lease, no EC2 write) before configuration, interfaces, ENI,
+credentials and permissions have been looked at, and each failure is one sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vipd.agent.agent import Agent, Monitor
+from vipd.agent.aws import AwsSide, connect_aws
+from vipd.agent.clock import SystemClock
+from vipd.agent.hands import Hands
+from vipd.agent.witness import Teller
+from vipd.announce.packet import PacketAnnouncer
+from vipd.checks.make import make_checks
+from vipd.checks.monitor import HealthMonitor
+from vipd.config import MemberSettings, reload
+from vipd.config.checkspec import CheckSpec
+from vipd.core import timing
+from vipd.core.model import CallFailed, CallFailure, Fence, LinkState
+from vipd.core.ports import Announcer, ClaimWatch, Kernel
+from vipd.core.settings import ElectionConfig
+from vipd.errors import AwsError, ConfigError
+from vipd.kube.events import EventWriter, LeaseRef
+from vipd.kube.leases import KubeLeases
+from vipd.kube.members import MemberLabels, NodeRef, PodRef
+from vipd.kube.preflight import preflight
+from vipd.observe.http import ObserveServer
+from vipd.observe.logs import fields, set_level
+from vipd.observe.metrics import Metrics
+from vipd.observe.status import ready, status_document
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import ApiClient
+
+log = logging.getLogger("vipd")
+
+API_START_S = 30.0
+"""How long an API that is away at the start is waited for."""
+
+PASSING = frozenset({CallFailure.TIMEOUT, CallFailure.UNREACHABLE, CallFailure.THROTTLED, CallFailure.SERVER})
+
+CREDENTIALS_S = 60.0
+"""How often temporary AWS credentials are looked at, so that a takeover never waits for new ones."""
+
+LIVE_KEYS = frozenset({"priority", "preempt", "lease-duration", "renew-interval", "grace", "log-level"})
+"""What SIGHUP changes at once; everything else needs a restart, and says so."""
+
+
+class Beside(Protocol):
+    """What a process does beside its election."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+
+    def ready(self) -> tuple[bool, str]:
+        """For ``/readyz``."""
+
+    def status(self) -> dict[str, object]:
+        """Further keys of ``/status``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a sidecar and a host have each in a way of its own."""
+
+    kernel: Kernel
+    links: Mapping[str, LinkState]
+    """The interfaces of the VIPs."""
+    aws: AwsSide | None
+    """None: no ENI is managed."""
+    client: ApiClient
+    announcer: Announcer
+    claims: ClaimWatch | None
+    monitor: Monitor | None
+    metrics: Metrics
+    teller: Teller
+
+
+async def until_told(
+    prepare: Callable[[], Awaitable[Member]], stopping: asyncio.Event, argv: Sequence[str], environ: Mapping[str, str]
+) -> int:
+    """Prepare and serve, unless told to stop before; the exit code."""
+    prepared = asyncio.ensure_future(prepare())
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait({prepared, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not prepared.done():
+        # Nothing is held yet: there is nothing to hand over.
+        prepared.cancel()
+        await asyncio.gather(prepared, return_exceptions=True)
+        log.info("told to stop before the election began")
+        return 0
+    told.cancel()
+    return await prepared.result().serve(argv, environ, stopping)
+
+
+def stop_signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT from now on."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+class Member:
+    """Everything composed; ``serve`` runs it."""
+
+    def __init__(
+        self,
+        settings: MemberSettings,
+        *,
+        agent: Agent,
+        hands: Hands,
+        teller: Teller,
+        metrics: Metrics,
+        aws: AwsSide | None,
+        beside: Beside | None,
+    ) -> None:
+        self._settings = settings
+        self._beside = beside
+        self._aws = aws
+        self._agent = agent
+        self._hands = hands
+        self._teller = teller
+        self._metrics = metrics
+
+    async def serve(self, argv: Sequence[str], environ: Mapping[str, str], stopping: asyncio.Event) -> int:
+        """Take part until told to stop; the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._agent.stop)
+        if stopping.is_set():
+            self._agent.stop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload, argv, environ)
+        loop.add_signal_handler(signal.SIGUSR1, self._log_state)
+        server = None
+        if self._settings.listen is not None:
+            server = ObserveServer(
+                self._settings.listen,
+                health=lambda: (True, "the loop turns"),
+                ready=self._ready,
+                status=self._status,
+                metrics=self._metrics.render,
+            )
+            await server.start()
+        keeping = asyncio.create_task(_keep_credentials(self._aws)) if self._aws else None
+        try:
+            return await self._run()
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+            await self._teller.close()
+            if server is not None:
+                await server.stop()
+
+    async def _run(self) -> int:
+        """The election, and what runs beside it; either one's failure ends both."""
+        election = asyncio.create_task(self._agent.run())
+        jobs: set[asyncio.Task[Any]] = {election}
+        if self._beside is not None:
+            jobs.add(asyncio.create_task(self._beside.run()))
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+            return await election
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _ready(self) -> tuple[bool, str]:
+        well, sentence = ready(self._agent.state, self._hands.clock.now())
+        if not well or self._beside is None:
+            return well, sentence
+        beside, why = self._beside.ready()
+        return beside, f"{sentence}; {why}" if why else sentence
+
+    def _status(self) -> dict[str, object]:
+        settings = self._settings
+        document = status_document(
+            self._agent.state,
+            settings.vips,
+            namespace=settings.namespace,
+            name=settings.lease,
+            now=self._hands.clock.now(),
+        )
+        return {**document, "following": None, **(self._beside.status() if self._beside else {})}
+
+    def _log_state(self) -> None:
+        log.info("state on request", extra=fields(status=self._status()))
+
+    def _reload(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+        try:
+            settings, changed = reload(self._settings, argv, environ)
+        except ConfigError as error:
+            log.error("SIGHUP: the new configuration is not used, the old one stays: %s", error)
+            return
+        later = sorted(set(changed) - LIVE_KEYS)
+        if later:
+            log.warning("SIGHUP: these need a restart and stay as they were: %s", ", ".join(later))
+        now = sorted(set(changed) & LIVE_KEYS)
+        self._settings = replace(
+            self._settings,
+            priority=settings.priority,
+            preempt=settings.preempt,
+            lease_duration_s=settings.lease_duration_s,
+            renew_interval_s=settings.renew_interval_s,
+            grace_s=settings.grace_s,
+            log_level=settings.log_level,
+        )
+        set_level(settings.log_level)
+        config = self._agent.state.config
+        if config.fence is Fence.LEASE and settings.lease_duration_s < 2:
+            log.error("SIGHUP: fence lease needs lease-duration >= 2s; %d s is not used", settings.lease_duration_s)
+            return
+        self._agent.reconfigure(
+            replace(
+                config,
+                priority=settings.priority,
+                preempt=settings.preempt,
+                duration_s=settings.lease_duration_s,
+                interval_s=settings.renew_interval_s,
+                grace_s=settings.grace_s,
+            )
+        )
+        log.info("SIGHUP: configuration reloaded; changed: %s", ", ".join(now) or "nothing")
+
+
+def compose(settings: MemberSettings, fence: Fence, parts: Parts, beside: Beside | None = None) -> Member:
+    """Put the parts together; nothing is touched before ``serve``."""
+    aws = parts.aws
+    hands = Hands(
+        settings.vips,
+        clock=SystemClock(),
+        store=KubeLeases(parts.client, namespace=settings.namespace, name=settings.lease),
+        kernel=parts.kernel,
+        announcer=parts.announcer,
+        metrics=parts.metrics,
+        enis=aws.enis if aws else None,
+        reader=aws.reader if aws else None,
+        mover=aws.mover if aws else None,
+        claims=parts.claims,
+    )
+    config = ElectionConfig(
+        identity=settings.identity,
+        incarnation=str(uuid.uuid4()),
+        addresses=tuple(vip.address for vip in settings.vips),
+        duration_s=settings.lease_duration_s,
+        interval_s=settings.renew_interval_s,
+        priority=settings.priority,
+        preempt=settings.preempt,
+        checks=parts.monitor is not None,
+        fence=fence,
+        eni=aws.eni_ids if aws else "",
+        grace_s=settings.grace_s,
+        ask_fast_s=aws.ask_fast_s if aws else timing.MAPPING_FAST_S,
+        ask_slow_s=aws.ask_slow_s if aws else timing.MAPPING_SLOW_S,
+    )
+    log.info(
+        "ready to take part",
+        extra=fields(
+            vips=[str(v) for v in settings.vips],
+            lease=f"{settings.namespace}/{settings.lease}",
+            identity=settings.identity,
+            fence=fence.value,
+            eni=config.eni or None,
+        ),
+    )
+    agent = Agent(config, hands, parts.teller, monitor=parts.monitor)
+    return Member(
+        settings, agent=agent, hands=hands, teller=parts.teller, metrics=parts.metrics, aws=aws, beside=beside
+    )
+
+
+async def warm_announcer(
+    settings: MemberSettings, links: Mapping[str, LinkState], stack: AsyncExitStack
+) -> PacketAnnouncer:
+    """The one that sends packets, with what it would else pay for at the first takeover."""
+    announcer = PacketAnnouncer()
+    stack.callback(announcer.close)
+    await announcer.warm(settings.vips, list(links.values()))
+    return announcer
+
+
+def health_monitor(settings: MemberSettings, specs: Sequence[CheckSpec]) -> HealthMonitor | None:
+    """What runs these checks at the pace that was told; None where there are none."""
+    if not specs:
+        return None
+    return HealthMonitor(
+        make_checks(specs, timeout_s=settings.check_timeout_s),
+        interval_s=settings.check_interval_s,
+        rise=settings.check_rise,
+        fall=settings.check_fall,
+    )
+
+
+async def _keep_credentials(aws: AwsSide) -> None:
+    """Renew temporary credentials before they end; a failure is told, and tried again."""
+    while True:
+        await asyncio.sleep(CREDENTIALS_S)
+        try:
+            await aws.mover.warm()
+        except AwsError as error:
+            log.warning("%s", error)
+
+
+async def reach_api(client: ApiClient, settings: MemberSettings, *, keeps: bool) -> None:
+    """Wait out an API that is away for a moment; raise KubeError for what does not go by, and after API_START_S.
+
+    ``keeps``: an earlier run left a VIP on its interface.  The kernel removes it within seconds, so the election
+    begins at once: it keeps the VIP through the outage as long as IMDS shows it here.
+    """
+    clock = SystemClock()
+    deadline = clock.now() + API_START_S
+    complained = False
+    while True:
+        found = await preflight(client, namespace=settings.namespace, name=settings.lease)
+        passing = isinstance(found.lease, CallFailed) and found.lease.failure in PASSING
+        if not passing or clock.now() >= deadline:
+            found.require()
+            return
+        if keeps:
+            log.warning("going on with the VIP of an earlier run: %s", " ".join(found.problems))
+            return
+        if not complained:
+            log.warning("trying for %.0f s more: %s", deadline - clock.now(), " ".join(found.problems))
+            complained = True
+        await asyncio.sleep(0.5)
+
+
+async def bears_any(kernel: Kernel, settings: MemberSettings) -> bool:
+    """Whether an earlier run left a VIP on its interface."""
+    there = {(b.vip.address, b.vip.interface) for b in await kernel.borne()}
+    return any((vip.address, vip.interface) in there for vip in settings.vips)
+
+
+async def find_aws(
+    settings: MemberSettings, links: Mapping[str, LinkState], environ: Mapping[str, str], stack: AsyncExitStack
+) -> AwsSide | None:
+    """The AWS side for the interfaces of the VIPs; None where no ENI is managed."""
+    if settings.eni_mode == "none":
+        log.info("no ENI is managed (--eni none): neighbours learn of the VIP by GARP and NA alone")
+        return None
+    aws = await connect_aws(
+        settings.vips,
+        links,
+        eni_ids=settings.eni_ids,
+        region=settings.region,
+        subnet_cidrs=settings.subnet_cidrs,
+        environ=environ,
+    )
+    stack.push_async_callback(aws.close)
+    return aws
+
+
+def choose_fence(settings: MemberSettings, *, managed: bool) -> Fence:
+    """The fence in force.  Raises ConfigError for one that cannot be."""
+    chosen = settings.fence.value
+    fence = (Fence.ENI if managed else Fence.LEASE) if chosen == "auto" else Fence(chosen)
+    if fence is Fence.ENI and not managed:
+        raise ConfigError(
+            "--fence eni: no ENI is managed (--eni none), so the mapping fences nothing; use --fence lease"
+        )
+    if fence is Fence.LEASE and settings.lease_duration_s < 2:
+        raise ConfigError(
+            f"--lease-duration {settings.lease_duration_s}s: fence lease needs 2s or more, because the kernel's "
+            "address lifetimes are whole seconds"
+        )
+    return fence
+
+
+def make_teller(settings: MemberSettings, client: ApiClient, metrics: Metrics) -> Teller:
+    """Labels and Events are about the Pod; on a bare host labels are the Node's, and Events are about the Lease."""
+    pod = settings.pod
+    me: PodRef | NodeRef | None = None
+    about: PodRef | LeaseRef = LeaseRef(namespace=settings.namespace, name=settings.lease)
+    if pod.name:
+        me = about = PodRef(namespace=pod.namespace or settings.namespace, name=pod.name, uid=pod.uid or "")
+    elif pod.node:
+        me = NodeRef(name=pod.node)
+    return Teller(
+        metrics=metrics,
+        labels=MemberLabels(client, me=me, lease=settings.lease, identity=settings.identity) if me else None,
+        events=EventWriter(client, about=about, instance=settings.identity),
+    )

@@ -1,0 +1,1 @@
+"""``vipd doctor``: looks at everything that an election depends on, touches nothing, and says what to do."""

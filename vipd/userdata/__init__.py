@@ -1,0 +1,1 @@
+"""``vipd userdata``: EC2 user data for nodes that bear a NodePort VIP, as text; nothing is touched."""
