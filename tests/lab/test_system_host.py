@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from system import ended, eventually, fetch, log_lines, untouched
 
+from vipd.lab.hoststage import HostStage
+from vipd.lab.run import staged
 from vipd.lab.setting import VIP4, Node, Setting
+from vipd.lab.stage import Stage
 from vipd.lab.topology import HOST_RIGHTS, LEASE, NAMESPACE, Lab
 
 ONE = Setting(nodes=("a",), host=True)
@@ -198,3 +201,43 @@ async def test_a_restart_of_the_owner_takes_nothing_off_in_static_mode(tmp_path:
         await lab.start_vipd(node)
         await eventually(lambda: sum("-> active" in str(line.get("msg")) for line in log_lines(node)) == 2)
         assert [b.until for b in lab.observer.bearings if b.node == "a"] == [None]
+
+
+# ------------------------------------------------------------------------------------- never none
+
+
+async def lost_while(stage: Stage, seconds: float) -> int:
+    """How many requests fail from now on, and the owner is the one that it was."""
+    began = stage.now()
+    await stage.pause(seconds)
+    end = stage.now()
+    await stage.pause(1.2)
+    stage.lab.require_well()
+    window = stage.lab.probes[VIP4].window(began, end)
+    assert window.sent > seconds * 100
+    assert (window.first_who, window.last_who) == (stage.active, stage.active)
+    return window.lost
+
+
+async def test_where_no_node_is_fit_the_vip_stays_where_it_is(tmp_path: Path) -> None:
+    async with staged(Setting(host=True), folder=tmp_path) as stage:
+        assert isinstance(stage, HostStage)
+        # The one that stands by first: nobody is left who could take an offer.
+        await stage.cordon(stage.standby)
+        await stage.until("it is no candidate", lambda: stage.role(stage.standby) == "fault", within_s=5)
+        await stage.cordon(stage.active)
+        await stage.until("the owner has let go of the Lease", lambda: not stage.holder(), within_s=8)
+        # Longer than the kernel's lifetime of the address.
+        assert await lost_while(stage, 12) == 0
+        for name in stage.lab.nodes:
+            await stage.lab.api.set_node(stage.worker(name).name)
+        await stage.until_any_owner(within_s=15)
+
+
+async def test_an_outage_of_the_api_moves_nothing(tmp_path: Path) -> None:
+    async with staged(Setting(host=True), folder=tmp_path) as stage:
+        await stage.api_outage(True)
+        assert await lost_while(stage, 8) == 0
+        await stage.api_outage(False)
+        assert await lost_while(stage, 5) == 0
+        await stage.until_owner(stage.active, within_s=5)
