@@ -16,8 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import struct
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +24,7 @@ from vipd.aws.slim import MODELS
 from vipd.aws.threads import in_daemon_thread
 from vipd.aws.verdicts import NO_CREDENTIALS_ADVICE
 from vipd.errors import AwsError
+from vipd.sockets import forget_when_closed
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -149,15 +148,6 @@ def _before_send(**_: object) -> None:
     check_here()
 
 
-def _end_with_reset(sock: socket.socket) -> None:
-    """Whoever gives up on an answer closes the connection: the kernel must then forget what it has not delivered.
-
-    Else it goes on sending it (tcp(7), tcp_orphan_retries), and a request that got no answer because the way was cut
-    arrives when the way is back, long after the right to send it has ended.
-    """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
 def _gate_new_connections(client: Any) -> None:
     """Have the gate asked once more between a new connection's handshake and its first request.
 
@@ -169,13 +159,13 @@ def _gate_new_connections(client: Any) -> None:
     class Plain(AWSHTTPConnection):
         def connect(self) -> None:
             super().connect()
-            _end_with_reset(self.sock)
+            forget_when_closed(self.sock)
             check_here()
 
     class Tls(AWSHTTPSConnection):
         def connect(self) -> None:
             super().connect()
-            _end_with_reset(self.sock)
+            forget_when_closed(self.sock)
             check_here()
 
     class PlainPool(AWSHTTPConnectionPool):

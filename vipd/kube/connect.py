@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from vipd.errors import KubeError
+from vipd.sockets import forget_when_closed
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient, Configuration
@@ -67,7 +69,19 @@ async def connect(
             f"The certificates of {source} cannot be used: {error}. Check the CA and client certificate that it names."
         ) from error
     client.user_agent = f"vipd/{_version()}"
+    rest = client.rest_client
+    # Its documented place for a connector of one's own; it is called before the first request.
+    rest._create_connector = lambda: aiohttp.TCPConnector(
+        limit=rest.maxsize, ssl=rest.ssl_context, socket_factory=_socket
+    )
     return client
+
+
+def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = info
+    sock = socket.socket(family, kind, protocol)
+    forget_when_closed(sock)
+    return sock
 
 
 async def never_resend(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
