@@ -23,14 +23,16 @@ demo: setup
 test: lint
 	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-# What checks the user data that vipd writes, from Debian (as root); the tests that use it are skipped without it.
+# What checks the user data that vipd writes, and what kube-proxy runs, from Debian (as root); the tests that use it are
+# skipped without it.
 tools:
-	@for program in shellcheck cloud-init systemd-analyze ip; do \
+	@for program in shellcheck cloud-init systemd-analyze ip nft iptables; do \
 		command -v $$program >/dev/null || missing=yes; \
 	done; \
-	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -qq -y shellcheck cloud-init systemd iproute2 >/dev/null; }
+	[ -z "$$missing" ] || { apt-get update -qq && \
+		apt-get install -qq -y shellcheck cloud-init systemd iproute2 nftables iptables >/dev/null; }
 
-# A real kube-apiserver, etcd, and a rival candidate of client-go, for the tests that are skipped without them: built
+# A real kube-apiserver, etcd, kube-proxy, and a rival candidate of client-go, for the tests that are skipped without them: built
 # once, into a cache folder.
 envtest: setup
 	@tests/kube/envtest/provide

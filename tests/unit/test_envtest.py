@@ -69,7 +69,7 @@ def test_the_programs_are_built_once_and_found_where_it_says(machine: Machine) -
     for _ in range(2):
         code, out, _ = machine.provide()
         assert (code, out) == (0, f"{machine.cache}\n")
-    assert machine.builds() == ["kube-apiserver", "etcd"]
+    assert machine.builds() == ["kube-apiserver", "kube-proxy", "etcd"]
     found = find(machine.environ)
     assert {found.kube_apiserver, found.etcd} == {machine.cache / "kube-apiserver", machine.cache / "etcd"}
 
@@ -86,10 +86,10 @@ def test_two_at_once_build_once(machine: Machine) -> None:
     outs = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert outs == [f"{machine.cache}\n"] * 2
-    assert machine.builds() == ["kube-apiserver", "etcd"]
+    assert machine.builds() == ["kube-apiserver", "kube-proxy", "etcd"]
 
 
-@pytest.mark.parametrize("refused", ["kube-apiserver", "etcd"])
+@pytest.mark.parametrize("refused", ["kube-apiserver", "kube-proxy", "etcd"])
 def test_a_build_that_fails_leaves_nothing_half(machine: Machine, refused: str) -> None:
     code, out, err = machine.provide(REFUSED=refused)
     assert (code, out) == (1, "")
@@ -105,7 +105,13 @@ def test_what_a_killed_build_left_goes_with_the_next_one(machine: Machine) -> No
     left.mkdir(parents=True)
     executable(left / "kube-apiserver")
     assert machine.provide()[0] == 0
-    assert {path.name for path in machine.cache.iterdir()} == {"lock", "sources", "kube-apiserver", "etcd"}
+    assert {path.name for path in machine.cache.iterdir()} == {
+        "lock",
+        "sources",
+        "kube-apiserver",
+        "kube-proxy",
+        "etcd",
+    }
 
 
 def test_without_go_one_line_says_what_to_install(machine: Machine) -> None:
