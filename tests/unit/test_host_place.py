@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 import pytest
 
+from vipd.agent.host import outside_services
 from vipd.agent.host_place import NoPlace, choose
+from vipd.config import load_host
 from vipd.core.model import Eni, LinkState, Vip
 from vipd.errors import ConfigError
 
@@ -66,3 +69,12 @@ def test_the_operators_eni_is_taken_in_the_place_of_the_first() -> None:
 def test_outside_of_the_hosts_network_no_interface_bears_the_mac_and_it_says_so() -> None:
     with pytest.raises(ConfigError, match=r"no interface bears its MAC .*hostNetwork: true"):
         choose([PRIMARY], [LO, link("eth0", 2, "f")], [vip("10.0.1.100")])
+
+
+def test_a_vip_that_kubernetes_may_give_to_a_service_is_refused() -> None:
+    settings = load_host(["--vip=172.20.3.4", "--lease=x"], {}, namespace_file=Path("/nonexistent"))
+    outside_services(settings, ())
+    outside_services(settings, [ipaddress.ip_network("10.100.0.0/16"), ipaddress.ip_network("fd00::/108")])
+    with pytest.raises(ConfigError, match=r"172\.20\.3\.4 is in the service CIDR 172\.20\.0\.0/16") as refused:
+        outside_services(settings, [ipaddress.ip_network("172.20.0.0/16")])
+    assert refused.value.exit_code == 2

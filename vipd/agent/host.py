@@ -87,7 +87,7 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
     client = await connect(environ=environ)
     stack.push_async_callback(client.close)
     await reach_api(client, settings, keeps=await bears_any(kernel, settings))
-    _outside_services(settings, await service_cidrs(client))
+    outside_services(settings, await service_cidrs(client))
     metrics = Metrics(namespace=settings.namespace, lease=settings.lease)
     teller = make_teller(settings, client, metrics)
     cni = IpamdGate(settings.vips, aws.enis, teller.warned) if aws else None
@@ -219,7 +219,7 @@ async def _nobody_elses(settings: HostSettings, kernel: KernelLink) -> None:
             )
 
 
-def _outside_services(settings: HostSettings, cidrs: Sequence[Network]) -> None:
+def outside_services(settings: HostSettings, cidrs: Sequence[Network]) -> None:
     """Raises ConfigError for a VIP that Kubernetes may give to a Service."""
     for vip in settings.vips:
         for cidr in cidrs:
