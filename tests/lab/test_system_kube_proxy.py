@@ -1,5 +1,5 @@
-"""A real kube-apiserver and a real kube-proxy: by which of its settings a NodePort is reached at a managed VIP, and that
-``vipd doctor`` says the same.
+"""A real kube-apiserver and a real kube-proxy: by which of its settings a NodePort is reached at a managed VIP, and
+that ``vipd doctor`` says the same.
 
 IPVS mode is not among them: it needs the kernel's ip_vs.
 """

@@ -86,13 +86,13 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
     fence = choose_fence(settings, managed=aws is not None)
     client = await connect(environ=environ)
     stack.push_async_callback(client.close)
-    await reach_api(client, settings, keeps=await bears_any(kernel, settings))
-    outside_services(settings, await service_cidrs(client))
+    keeps = await bears_any(kernel, settings)
+    await reach_api(client, settings, keeps=keeps)
+    if not keeps:  # what an earlier run left has seconds to live, and was looked at then
+        outside_services(settings, await service_cidrs(client))
     metrics = Metrics(namespace=settings.namespace, lease=settings.lease)
     teller = make_teller(settings, client, metrics)
     cni = IpamdGate(settings.vips, aws.enis, teller.warned) if aws else None
-    if aws is not None and await ipamd.look() is None:
-        await _ask_for_tags(aws)
     gates = _gates(settings, kernel, NodeWatch(client, settings.node), cni)
     static = settings.address_mode is AddressMode.STATIC
     parts = Parts(
@@ -107,7 +107,7 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
         metrics=metrics,
         teller=teller,
     )
-    return compose(settings, fence, parts, HostSide(settings, cni))
+    return compose(settings, fence, parts, HostSide(settings, aws, cni))
 
 
 def _gates(settings: HostSettings, kernel: KernelLink, node: NodeWatch, cni: IpamdGate | None) -> list[Monitor]:
@@ -127,12 +127,15 @@ def _gates(settings: HostSettings, kernel: KernelLink, node: NodeWatch, cni: Ipa
 class HostSide:
     """What a host says of itself beside its election."""
 
-    def __init__(self, settings: HostSettings, cni: IpamdGate | None) -> None:
+    def __init__(self, settings: HostSettings, aws: AwsSide | None, cni: IpamdGate | None) -> None:
         self._settings = settings
+        self._aws = aws
         self._cni = cni
 
     async def run(self) -> None:
-        """Nothing: the monitors run in the election."""
+        """Until cancelled: look at the ENI's tags once where no ipamd answers; the monitors run in the election."""
+        if self._aws is not None and await ipamd.look() is None:
+            await _ask_for_tags(self._aws)
         await asyncio.Event().wait()
 
     def ready(self) -> tuple[bool, str]:
