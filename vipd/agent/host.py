@@ -81,8 +81,8 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
     names = sorted({vip.interface for vip in settings.vips})
     await wait_for_interface(kernel, names, settings.interface_timeout_s)
     links = {name: link for name in names if (link := await kernel.link(name)) is not None}
-    await _nobody_elses(settings, kernel)
     aws = await find_aws(settings, links, environ, stack)
+    await _nobody_elses(settings, kernel)  # after that, which knows a primary address for what it is
     fence = choose_fence(settings, managed=aws is not None)
     client = await connect(environ=environ)
     stack.push_async_callback(client.close)
