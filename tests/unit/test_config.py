@@ -618,10 +618,13 @@ def test_kube_proxy_may_be_elsewhere_or_not_there() -> None:
     ("argv", "told"),
     [
         (["--address-mode=none"], "flag --address-mode: 'none' is not possible; allowed: managed or static"),
-        (["--address-mode=static", "--eni=none", "--interface=ens5"], "flag --eni: 'none' goes with an address that"),
+        (
+            ["--address-mode=static", "--eni=none", "--interface=ens5"],
+            "flag --eni: 'none' does not go with flag --address-mode static",
+        ),
         (
             ["--address-mode=static", "--fence=lease"],
-            "flag --fence: 'lease' goes with an address that leaves the losers",
+            "flag --fence: 'lease' does not go with flag --address-mode static",
         ),
         (["--eni=none"], "--interface (by default): 'auto' asks IMDS for an ENI, but flag --eni says none"),
         (

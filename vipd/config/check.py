@@ -44,17 +44,8 @@ def check_host(settings: HostSettings, origin: Origin) -> None:
     if not settings.vips:
         raise ConfigError(f"--vip: not given; allowed: {A_VIP}")
     _check_member(settings, origin)
-    static = settings.address_mode is AddressMode.STATIC
-    if static and (settings.eni_mode is EniMode.NONE or settings.fence is FenceChoice.LEASE):
-        key = "eni" if settings.eni_mode is EniMode.NONE else "fence"
-        word = {"eni": "none", "fence": "lease"}[key]
-        raise wrong(
-            origin(key),
-            word,
-            f"goes with an address that leaves the losers, and {origin('address-mode')} is static: the mapping to an "
-            "ENI is all that tells the nodes apart",
-            "--address-mode managed there",
-        )
+    if settings.address_mode is AddressMode.STATIC:
+        _check_static(settings, origin)
     if settings.interface == "auto" and settings.eni_mode is EniMode.NONE:
         raise ConfigError(
             f"{origin('interface')}: 'auto' asks IMDS for an ENI, but {origin('eni')} says none; allowed: the name of "
@@ -62,6 +53,17 @@ def check_host(settings: HostSettings, origin: Origin) -> None:
         )
     if settings.kube_proxy is not None and settings.kube_proxy in settings.checks:
         raise wrong(origin("check"), str(settings.kube_proxy), "is what --kube-proxy asks already", "each check once")
+
+
+def _check_static(settings: HostSettings, origin: Origin) -> None:
+    alone = (
+        f"does not go with {origin('address-mode')} static: every node bears the address then, and the mapping to an "
+        "ENI is all that tells them apart"
+    )
+    if settings.eni_mode is EniMode.NONE:
+        raise wrong(origin("eni"), "none", alone, "--address-mode managed there")
+    if settings.fence is FenceChoice.LEASE:
+        raise wrong(origin("fence"), "lease", alone, "eni or auto, or --address-mode managed")
 
 
 def _check_member(settings: MemberSettings, origin: Origin) -> None:
