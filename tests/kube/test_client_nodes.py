@@ -40,6 +40,7 @@ def node(*, ready: str = "True", version: int = 1, **spec: Any) -> dict[str, Any
         (None, "no such Node"),
         ({}, "has not said yet"),
         (node(taints=[{"key": "dedicated", "effect": "NoSchedule"}]), ""),
+        (node(taints=[{"key": ["x"]}, {"key": {}}, 7]), ""),
         *((node(taints=[{"key": key}]), key) for key in LEAVING_TAINTS),
         (node() | {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, "deleted"),
         (

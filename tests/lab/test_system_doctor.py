@@ -84,6 +84,7 @@ async def test_a_host_on_which_all_is_well(lab: Lab) -> None:
     # The lab's API is no newer Kubernetes in this.
     assert {check: verdict for check, (verdict, _) in found.items()} == {
         "capabilities": "ok",
+        "kernel": "ok",
         "interface": "ok",
         "eni": "ok",
         "mapping": "ok",

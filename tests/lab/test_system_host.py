@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import ip_network
@@ -103,8 +104,20 @@ async def test_a_node_in_another_subnet_waits_and_says_so(lab: Lab) -> None:
     assert (await fetch(lab, node, "/healthz"))[0] == 200
     assert untouched(lab)
     assert node.vipd is not None
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        node.vipd.send_signal(number)
+        await said(node, f"{number.name}: there is no election here yet")
     node.vipd.terminate()
     assert await asyncio.wait_for(node.vipd.wait(), 10) == 0
+
+
+async def test_what_was_found_out_is_no_change_when_the_configuration_is_read_again(lab: Lab) -> None:
+    node = lab.nodes["a"]
+    await lab.start_vipd(node)
+    await owns(lab, node)
+    lab.signal(node, signal.SIGHUP)
+    await said(node, "SIGHUP: configuration reloaded; changed: nothing")
+    assert "need a restart" not in node.log.read_text()
 
 
 async def test_the_status_tells_of_the_host(lab: Lab) -> None:
@@ -130,10 +143,11 @@ async def test_a_node_that_is_not_well_takes_nothing_until_it_is(lab: Lab, wrong
     await lab.start_vipd(node)
     await said(node, "standby -> fault (check-failed: " + ("check http" if wrong == "kube-proxy" else "Node node-a"))
     status, body = await fetch(lab, node, "/readyz")
-    assert (status, {"kube-proxy": "10256", "cordoned": "cordoned", "not Ready": "not Ready"}[wrong] in body) == (
-        503,
-        True,
-    )
+    # A rollout waits for what somebody has to mend, not for a node that is to be out of the race.
+    assert status == (503 if wrong == "kube-proxy" else 200)
+    assert {"kube-proxy": "10256", "cordoned": "no candidate: Node node-a: the node is cordoned"}.get(
+        wrong, wrong
+    ) in body
     assert lab.mapped_to(VIP4) is None
     assert holder(lab) == ""
     node.worker.proxy_well(True)

@@ -15,7 +15,7 @@ from vipd.core.ports import AddressGone, MonitorResync
 from vipd.errors import LinkError
 from vipd.link import kernel as kernel_module
 from vipd.link import netlink
-from vipd.link.kernel import VIPD_PROTO, KernelLink
+from vipd.link.kernel import VIPD_PROTO, KernelLink, kernel_note
 
 TENTATIVE, NODAD, NOPREFIXROUTE = 0x40, 0x02, 0x200
 FOREVER = 0xFFFFFFFF
@@ -199,3 +199,17 @@ async def test_a_kernel_that_does_not_keep_the_protocol_number_is_refused(
     with pytest.raises(LinkError, match=r"Linux 5\.18 or newer is needed"):
         await kernel.put(V4, valid_s=30)
     assert await lan.addresses() == {}
+
+
+@pytest.mark.parametrize(
+    ("release", "noted"),
+    [
+        ("5.10.230-223.885.amzn2.x86_64", True),
+        ("5.17.1", True),
+        ("5.18.0", False),
+        ("6.1.119-129.201.amzn2023.x86_64", False),
+        ("?", False),
+    ],
+)
+def test_a_kernel_that_does_not_keep_the_protocol_number_is_noted(release: str, noted: bool) -> None:
+    assert bool(kernel_note(release)) is noted

@@ -30,7 +30,7 @@ async def test_the_addresses_are_there_at_once_and_a_second_time_changes_nothing
     await lan.ipr.link("set", index=await lan.index("ens5"), state="up")
     run("ens5")
     first = await borne(lan)
-    assert first == {("10.0.1.100", 24), ("fd00:10:0:1::100", 64)}
+    assert first == {("10.0.1.100", 32), ("fd00:10:0:1::100", 128)}
     run("ens5")
     assert await borne(lan) == first
 
@@ -41,15 +41,15 @@ async def test_auto_is_the_interface_of_the_default_route(lan: Lan) -> None:
     await lan.ipr.addr("add", index=index, address="10.0.9.5", prefixlen=24)
     await lan.ipr.route("add", dst="0.0.0.0/0", gateway="10.0.9.1")
     run("auto")
-    assert await borne(lan, "net2") >= {("10.0.1.100", 24), ("fd00:10:0:1::100", 64)}
+    assert await borne(lan, "net2") >= {("10.0.1.100", 32), ("fd00:10:0:1::100", 128)}
     assert await borne(lan, "net1") == set()
 
 
 async def test_what_was_taken_off_is_put_back(lan: Lan) -> None:
     run("net1")
-    await lan.delete_address("10.0.1.100", 24)
+    await lan.delete_address("10.0.1.100", 32)
     run("net1")
-    assert ("10.0.1.100", 24) in await borne(lan, "net1")
+    assert ("10.0.1.100", 32) in await borne(lan, "net1")
 
 
 async def borne(lan: Lan, name: str = "ens5") -> set[tuple[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from vipd.config import (
     LogLevel,
     PodInfo,
     SidecarSettings,
+    as_node,
     load_host,
     load_init,
     load_sidecar,
@@ -591,7 +593,8 @@ def test_a_host_finds_its_interface_and_is_gated_by_its_node_and_kube_proxy() ->
     settings = host(NODE_NAME="ip-10-0-1-11.ec2.internal")
     assert [str(vip) for vip in settings.vips] == ["10.0.1.100/32%auto"]
     assert settings.address_mode is AddressMode.MANAGED
-    assert (settings.node, settings.identity) == ("ip-10-0-1-11.ec2.internal", "ip-10-0-1-11.ec2.internal")
+    assert settings.node == "ip-10-0-1-11.ec2.internal"
+    assert settings.identity == socket.gethostname()
     assert settings.node_gate
     assert settings.announce
     assert str(settings.kube_proxy) == "http://127.0.0.1:10256/healthz"
@@ -601,6 +604,13 @@ def test_the_pod_of_a_daemonset_is_called_as_the_pod_and_the_node_by_the_downwar
     settings = host(POD_NAME="vipd-x", POD_UID="u1", NODE_NAME="n1", POD_NAMESPACE="kube-system")
     assert (settings.identity, settings.node, settings.namespace) == ("vipd-x_u1", "n1", "kube-system")
     assert host("--node=n2", NODE_NAME="n1").node == "n2"
+
+
+def test_a_node_that_was_not_told_is_found_out_later() -> None:
+    assert host().node == ""
+    assert as_node(host(), "n1").node == as_node(host(), "n1").pod.node == "n1"
+    assert as_node(host("--node=n2"), "n1").node == "n2"
+    assert as_node(host(), "").node == socket.gethostname().lower()
 
 
 def test_in_static_mode_nothing_is_announced_unless_told() -> None:

@@ -60,6 +60,7 @@ def test_the_advice_is_of_the_vips_family() -> None:
         ({"mode": ""}, Config("iptables", ())),
         ({"mode": "kernelspace"}, None),
         ({"nodePortAddresses": "10.0.0.0/8"}, None),
+        ({"mode": ["x"]}, None),
         ([], None),
     ],
 )

@@ -33,6 +33,7 @@ def service_named(name: str) -> dict[str, Any]:
 
 def test_kubernetes_knows_every_field() -> None:
     assert {document["kind"] for document in documents(HOST)} == {
+        "Namespace",
         "DaemonSet",
         "ServiceAccount",
         "Role",
@@ -64,7 +65,7 @@ def test_the_bindings_are_for_its_account() -> None:
     for kind, role in (("RoleBinding", "Role"), ("ClusterRoleBinding", "ClusterRole")):
         (binding,) = of_kind(HOST, kind)
         assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == (role, account)
-        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "vipd"}]
         assert names(HOST, role) == {account}
 
 

@@ -67,8 +67,14 @@ def test_the_operators_eni_is_taken_in_the_place_of_the_first() -> None:
 
 
 def test_outside_of_the_hosts_network_no_interface_bears_the_mac_and_it_says_so() -> None:
-    with pytest.raises(ConfigError, match=r"no interface bears its MAC .*hostNetwork: true"):
+    with pytest.raises(ConfigError, match=r"no interface here bears the MAC of an ENI .*hostNetwork: true"):
         choose([PRIMARY], [LO, link("eth0", 2, "f")], [vip("10.0.1.100")])
+
+
+def test_an_eni_whose_interface_is_not_there_yet_is_waited_for() -> None:
+    found = choose([PRIMARY, ELSEWHERE], LINKS[:2], [vip("10.0.2.9")])
+    assert isinstance(found, NoPlace)
+    assert "no interface bears its MAC 02:00:00:00:01:0c yet" in found.detail
 
 
 def test_a_vip_that_kubernetes_may_give_to_a_service_is_refused() -> None:

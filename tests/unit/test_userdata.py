@@ -264,8 +264,8 @@ def test_the_address_goes_to_the_interface_of_the_default_route(stage: Callable[
     calls = stage(address.script(vips, "auto"), "ip", ip=ROUTES)
     assert calls == [
         ["-o", "route", "show", "default"],
-        ["-4", "address", "replace", "10.0.1.100/24", "dev", "ens5", "noprefixroute"],
-        ["-6", "address", "replace", "fd00::100/64", "dev", "ens5", "noprefixroute", "nodad"],
+        ["-4", "address", "replace", "10.0.1.100/32", "dev", "ens5"],
+        ["-6", "address", "replace", "fd00::100/128", "dev", "ens5", "nodad"],
     ]
 
 
@@ -313,7 +313,7 @@ def test_no_interface_name_gets_out_of_its_quotes(name: str) -> None:
     fake = 'ip() { printf "%s\\0" "$@"; printf "\\n"; }\n'
     done = subprocess.run(["sh", "-c", fake + script], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split("\0")[:-1] == ["-4", "address", "replace", "10.0.1.100/24", "dev", name, "noprefixroute"]
+    assert done.stdout.split("\0")[:-1] == ["-4", "address", "replace", "10.0.1.100/32", "dev", name]
 
 
 # ---------------------------------------------------------------------------------------- what it refuses
@@ -322,8 +322,7 @@ def test_no_interface_name_gets_out_of_its_quotes(name: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        ([], "--vip: not given; allowed: ADDR/PREFIX"),
-        (["--vip=10.0.1.100"], "flag --vip: '10.0.1.100' has no prefix length"),
+        ([], "--vip: not given; allowed: ADDR[/PREFIX]"),
         (["--vip=10.0.1.100/24%ens5"], "--interface does that here"),
         (["--vip=127.0.0.1/8"], "flag --vip: '127.0.0.1/8'"),
         ([*ONE, "--vip=10.0.1.100/32"], "10.0.1.100' is there twice"),

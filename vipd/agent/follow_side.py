@@ -99,6 +99,10 @@ class FollowSide:
         """For ``/readyz``."""
         return following_ready(self.follower.state, began=self.follower.began)
 
+    def excuse(self) -> str:
+        """None: an election that is not well is not, whatever is followed."""
+        return ""
+
     def status(self) -> dict[str, object]:
         """For ``/status``."""
         return {"following": following_rows(self.follower.state, self._clock.now())}

@@ -40,13 +40,14 @@ from vipd.announce.claims import PacketClaims
 from vipd.announce.silence import Silence
 from vipd.aws import ipamd
 from vipd.aws.imds import Imds
-from vipd.config import AddressMode, HostSettings
+from vipd.config import AddressMode, HostSettings, as_node
 from vipd.config.table_host import AUTO
 from vipd.core.model import Network
 from vipd.errors import ConfigError
 from vipd.kube.connect import connect
 from vipd.kube.nodes import NodeWatch
 from vipd.kube.services import service_cidrs
+from vipd.kube.whoami import own_node
 from vipd.link.kernel import VIPD_PROTO, KernelLink
 from vipd.link.lock import InstanceLock
 from vipd.link.wait import wait_for_interface
@@ -77,6 +78,7 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
     stack.callback(lock.close)
     kernel = KernelLink()
     stack.push_async_callback(kernel.close)
+    told = settings
     settings = await _placed(settings, kernel)
     names = sorted({vip.interface for vip in settings.vips})
     await wait_for_interface(kernel, names, settings.interface_timeout_s)
@@ -86,6 +88,7 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
     fence = choose_fence(settings, managed=aws is not None)
     client = await connect(environ=environ)
     stack.push_async_callback(client.close)
+    settings = as_node(settings, "" if settings.node else await own_node(client))
     keeps = await bears_any(kernel, settings)
     await reach_api(client, settings, keeps=keeps)
     if not keeps:  # what an earlier run left has seconds to live, and was looked at then
@@ -93,7 +96,8 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
     metrics = Metrics(namespace=settings.namespace, lease=settings.lease)
     teller = make_teller(settings, client, metrics)
     cni = IpamdGate(settings.vips, aws.enis, teller.warned) if aws else None
-    gates = _gates(settings, kernel, NodeWatch(client, settings.node), cni)
+    node = NodeGate(NodeWatch(client, settings.node), settings.node) if settings.node_gate else None
+    gates = _gates(settings, kernel, node, cni)
     static = settings.address_mode is AddressMode.STATIC
     parts = Parts(
         kernel=StaticKernel(kernel) if static else kernel,
@@ -107,14 +111,14 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
         metrics=metrics,
         teller=teller,
     )
-    return compose(settings, fence, parts, HostSide(settings, aws, cni))
+    return compose(settings, fence, parts, HostSide(settings, aws, node, cni), told=told)
 
 
-def _gates(settings: HostSettings, kernel: KernelLink, node: NodeWatch, cni: IpamdGate | None) -> list[Monitor]:
+def _gates(settings: HostSettings, kernel: KernelLink, node: NodeGate | None, cni: IpamdGate | None) -> list[Monitor]:
     """What must be well for this node to be a candidate."""
     gates: list[Monitor] = []
-    if settings.node_gate:
-        gates.append(NodeGate(node, settings.node))
+    if node is not None:
+        gates.append(node)
     if settings.address_mode is AddressMode.STATIC:
         gates.append(StaticAddresses(kernel, settings.vips))
     if cni is not None:
@@ -127,9 +131,12 @@ def _gates(settings: HostSettings, kernel: KernelLink, node: NodeWatch, cni: Ipa
 class HostSide:
     """What a host says of itself beside its election."""
 
-    def __init__(self, settings: HostSettings, aws: AwsSide | None, cni: IpamdGate | None) -> None:
+    def __init__(
+        self, settings: HostSettings, aws: AwsSide | None, node: NodeGate | None, cni: IpamdGate | None
+    ) -> None:
         self._settings = settings
         self._aws = aws
+        self._node = node
         self._cni = cni
 
     async def run(self) -> None:
@@ -141,6 +148,11 @@ class HostSide:
     def ready(self) -> tuple[bool, str]:
         """Nothing more than the election says."""
         return True, ""
+
+    def excuse(self) -> str:
+        """A node that is cordoned or not Ready is to be no candidate, and holds up no rollout of the others."""
+        why = self._node.why if self._node else ""
+        return f"no candidate: Node {self._settings.node}: {why}" if why else ""
 
     def status(self) -> dict[str, object]:
         """The key ``host`` of ``/status``."""

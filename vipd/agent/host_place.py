@@ -74,10 +74,12 @@ def choose(
         named = sorted((link.index, link.name) for link in links if link.mac == eni.mac and not link.loopback)
         if named:
             return named[0][1]
+        if any(link.mac == other.mac for link in links for other in there):
+            return NoPlace(f"{eni.id} is in the VIPs' subnet, but no interface bears its MAC {eni.mac} yet")
         seen = ", ".join(f"{link.name} ({link.mac})" for link in links if not link.loopback) or "none"
         raise ConfigError(
-            f"--interface auto: {eni.id} is in the VIPs' subnet, but no interface bears its MAC {eni.mac}; interfaces "
-            f"here: {seen}. It needs the host's network (hostNetwork: true)"
+            f"--interface auto: no interface here bears the MAC of an ENI of this node, as {eni.id} with {eni.mac}; "
+            f"interfaces here: {seen}. It needs the host's network (hostNetwork: true)"
         )
     subnets = "; ".join(f"{eni.id}: {', '.join(map(str, eni.subnet_cidrs)) or 'unknown'}" for eni in there) or "none"
     wanted = ", ".join(str(vip.address) for vip in vips)

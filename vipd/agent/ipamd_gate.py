@@ -61,14 +61,20 @@ class IpamdGate:
             await asyncio.sleep(self._interval_s)
 
     def _take_in(self, pool: ipamd.Pool | None) -> str:
-        """Why this node is no candidate; empty where it may be.  What ipamd does not say any more is over."""
+        """Why this node is no candidate; empty where it may be.  While ipamd is silent, what it said last holds."""
         self.answers = pool is not None
-        managed = tuple(sorted(set(self._enis) & (pool.enis if pool else frozenset())))
+        if pool is not None:
+            self._learn(pool)
+        given = sorted(self.given.items(), key=str)
+        return "; ".join(f"ipamd has given {address} to the pod {pod}" for address, pod in given)
+
+    def _learn(self, pool: ipamd.Pool) -> None:
+        managed = tuple(sorted(set(self._enis) & pool.enis))
         if managed and managed != self.managed:
             self._warn("ManagedByVpcCni", managed_sentence(managed, certain=True))
         self.managed = managed
         mine = {vip.address for vip in self._vips}
-        found = {address: pod for address, pod in pool.addresses.items() if address in mine} if pool else {}
+        found = {address: pod for address, pod in pool.addresses.items() if address in mine}
         for address in sorted(frozenset(found) - self._adopted, key=str):
             self._warn("AdoptedByVpcCni", f"ipamd has taken {address} into the pool of addresses for its pods")
         self._adopted = frozenset(found)
@@ -80,9 +86,6 @@ class IpamdGate:
                 f"that pod. {ipamd.WAYS_OUT}",
             )
         self.given = given
-        return "; ".join(
-            f"ipamd has given {address} to the pod {pod}" for address, pod in sorted(given.items(), key=str)
-        )
 
 
 def managed_sentence(enis: Sequence[str], *, certain: bool) -> str:

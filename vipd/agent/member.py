@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import signal
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from vipd.agent.agent import Agent, Monitor
 from vipd.agent.aws import AwsSide, connect_aws
 from vipd.agent.clock import SystemClock
 from vipd.agent.hands import Hands
+from vipd.agent.static_address import StaticKernel
 from vipd.agent.witness import Teller
 from vipd.announce.packet import PacketAnnouncer
 from vipd.checks.make import make_checks
@@ -34,6 +36,7 @@ from vipd.kube.events import EventWriter, LeaseRef
 from vipd.kube.leases import KubeLeases
 from vipd.kube.members import MemberLabels, NodeRef, PodRef
 from vipd.kube.preflight import preflight
+from vipd.link.kernel import kernel_note
 from vipd.observe.http import ObserveServer
 from vipd.observe.logs import fields, set_level
 from vipd.observe.metrics import Metrics
@@ -64,6 +67,9 @@ class Beside(Protocol):
 
     def ready(self) -> tuple[bool, str]:
         """For ``/readyz``."""
+
+    def excuse(self) -> str:
+        """Why a member that is not ready is as it is to be; empty where it is not."""
 
     def status(self) -> dict[str, object]:
         """Further keys of ``/status``."""
@@ -109,6 +115,9 @@ def stop_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    # Their default is death; an election takes them over once it begins.
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        loop.add_signal_handler(number, log.info, "%s: there is no election here yet, so nothing is done", number.name)
     return stopping
 
 
@@ -119,6 +128,7 @@ class Member:
         self,
         settings: MemberSettings,
         *,
+        told: MemberSettings,
         agent: Agent,
         hands: Hands,
         teller: Teller,
@@ -127,6 +137,7 @@ class Member:
         beside: Beside | None,
     ) -> None:
         self._settings = settings
+        self._told = told
         self._beside = beside
         self._aws = aws
         self._agent = agent
@@ -181,8 +192,11 @@ class Member:
 
     def _ready(self) -> tuple[bool, str]:
         well, sentence = ready(self._agent.state, self._hands.clock.now())
-        if not well or self._beside is None:
+        if self._beside is None:
             return well, sentence
+        if not well:
+            excuse = self._beside.excuse()
+            return bool(excuse), excuse or sentence
         beside, why = self._beside.ready()
         return beside, f"{sentence}; {why}" if why else sentence
 
@@ -202,10 +216,11 @@ class Member:
 
     def _reload(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         try:
-            settings, changed = reload(self._settings, argv, environ)
+            settings, changed = reload(self._told, argv, environ)
         except ConfigError as error:
             log.error("SIGHUP: the new configuration is not used, the old one stays: %s", error)
             return
+        self._told = settings
         later = sorted(set(changed) - LIVE_KEYS)
         if later:
             log.warning("SIGHUP: these need a restart and stay as they were: %s", ", ".join(later))
@@ -237,8 +252,18 @@ class Member:
         log.info("SIGHUP: configuration reloaded; changed: %s", ", ".join(now) or "nothing")
 
 
-def compose(settings: MemberSettings, fence: Fence, parts: Parts, beside: Beside | None = None) -> Member:
-    """Put the parts together; nothing is touched before ``serve``."""
+def compose(
+    settings: MemberSettings,
+    fence: Fence,
+    parts: Parts,
+    beside: Beside | None = None,
+    *,
+    told: MemberSettings | None = None,
+) -> Member:
+    """Put the parts together; nothing is touched before ``serve``.
+
+    ``told``: the settings as they were told, where what was left open has been found out since.
+    """
     aws = parts.aws
     hands = Hands(
         settings.vips,
@@ -267,6 +292,9 @@ def compose(settings: MemberSettings, fence: Fence, parts: Parts, beside: Beside
         ask_fast_s=aws.ask_fast_s if aws else timing.MAPPING_FAST_S,
         ask_slow_s=aws.ask_slow_s if aws else timing.MAPPING_SLOW_S,
     )
+    note = "" if isinstance(parts.kernel, StaticKernel) else kernel_note(platform.release())
+    if note:
+        log.warning("%s", note)
     log.info(
         "ready to take part",
         extra=fields(
@@ -279,7 +307,14 @@ def compose(settings: MemberSettings, fence: Fence, parts: Parts, beside: Beside
     )
     agent = Agent(config, hands, parts.teller, monitor=parts.monitor)
     return Member(
-        settings, agent=agent, hands=hands, teller=parts.teller, metrics=parts.metrics, aws=aws, beside=beside
+        settings,
+        told=told or settings,
+        agent=agent,
+        hands=hands,
+        teller=parts.teller,
+        metrics=parts.metrics,
+        aws=aws,
+        beside=beside,
     )
 
 

@@ -16,7 +16,16 @@ from vipd.config.model import (
     PodInfo,
     SidecarSettings,
 )
-from vipd.config.settings import Reloaded, from_flags, host_from_flags, load_host, load_init, load_sidecar, reload
+from vipd.config.settings import (
+    Reloaded,
+    as_node,
+    from_flags,
+    host_from_flags,
+    load_host,
+    load_init,
+    load_sidecar,
+    reload,
+)
 from vipd.config.values import Listen
 
 __all__ = [
@@ -32,6 +41,7 @@ __all__ = [
     "PodInfo",
     "Reloaded",
     "SidecarSettings",
+    "as_node",
     "from_flags",
     "host_from_flags",
     "load_host",

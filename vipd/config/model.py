@@ -163,7 +163,7 @@ class HostSettings(MemberSettings):
     address_mode: AddressMode
     announce: bool
     node: str
-    """This node's name in Kubernetes."""
+    """This node's name in Kubernetes; empty: what its credentials say, else the host's name (``as_node``)."""
     node_gate: bool
     """Whether the Node object decides about candidacy."""
     kube_proxy: HttpSpec | None

@@ -116,17 +116,16 @@ def host_from_flags(
     given = gather(flags, environ, HOST_OPTIONS, table.CONFIG)
     pod = _pod(environ)
     mode = given.one(table_host.ADDRESS_MODE, AddressMode.MANAGED)
-    node = given.one(table_host.NODE, "") or pod.node or _host_name("--node")
+    node = given.one(table_host.NODE, "") or pod.node
     proxy_check = table_host.KUBE_PROXY.parse(table_host.KUBE_PROXY_HEALTH)
     settings = HostSettings(
         **_member(
             given,
-            replace(pod, node=node),
+            pod,
             interface=given.one(table_host.INTERFACE, table_host.AUTO),
             namespace_file=namespace_file,
         ),
-        # On a bare host the Node bears the labels, and by default the member is called as the Node is.
-        identity=given.one(table.IDENTITY, "") or (_identity(pod) if pod.name else node),
+        identity=given.one(table.IDENTITY, "") or _identity(pod),
         address_mode=mode,
         announce=given.one(table_host.ANNOUNCE, mode is AddressMode.MANAGED),
         node=node,
@@ -262,11 +261,16 @@ def _identity(pod: PodInfo) -> str:
     return _expect("the host name", socket.gethostname(), values.identity, "a host name, or --identity")
 
 
-def _host_name(flag: str) -> str:
-    """The host name as Kubernetes names a Node by default: in lower case (kubelet, --hostname-override)."""
-    return _expect(
-        "the host name", socket.gethostname().lower(), values.subdomain, f"an RFC 1123 name; {flag} overrides it"
-    )
+def as_node(settings: HostSettings, node: str) -> HostSettings:
+    """The settings with a node's name: as told, else ``node``, else the host's, in lower case as the kubelet has it.
+
+    On a bare host the Node of that name bears the labels.  Raises ConfigError.
+    """
+    name = settings.node or node
+    if not name:
+        allowed = "an RFC 1123 name; --node overrides it"
+        name = _expect("the host name", socket.gethostname().lower(), values.subdomain, allowed)
+    return replace(settings, node=name, pod=replace(settings.pod, node=name))
 
 
 def _expect(origin: str, text: str, parse: values.TextParser, allowed: str) -> str:

@@ -42,7 +42,7 @@ def load_userdata(flags: argparse.Namespace, environ: Mapping[str, str]) -> User
         wheel=given.one(table_userdata.WHEEL, ""),
         image=image,
         lease=given.one(table_userdata.LEASE, ""),
-        namespace=given.one(table_userdata.NAMESPACE, "kube-system"),
+        namespace=given.one(table_userdata.NAMESPACE, "vipd"),
         address_mode=given.one(
             table_userdata.ADDRESS_MODE, AddressMode.STATIC if os is NodeOs.AL2 else AddressMode.MANAGED
         ),

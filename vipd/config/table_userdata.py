@@ -37,16 +37,14 @@ def _vip(text: str) -> VipText:
     found = values.vip(text)
     if found.interface is not None:
         raise ValueError("names an interface; --interface does that here")
-    if "/" not in text:
-        raise ValueError("has no prefix length")
     return found
 
 
 VIP: Option[VipText] = replace(
     table.VIP,
-    metavar="ADDR/PREFIX",
-    help="a NodePort VIP; repeatable",
-    allowed="ADDR/PREFIX with an address that an ENI can have, like 10.0.1.100/24",
+    metavar="ADDR[/PREFIX]",
+    help="a NodePort VIP; put on the interface as /32 or /128 whatever its prefix, to make no route; repeatable",
+    allowed="ADDR[/PREFIX] with an address that an ENI can have, like 10.0.1.100",
     parse=_vip,
     default="",
     group=WHAT,
@@ -100,7 +98,7 @@ IMAGE = Option[str](
     fields=("image",),
 )
 LEASE = replace(table.LEASE, help="the Lease that elects the owner; needed with --wheel or --image", group=VIPD)
-NAMESPACE = replace(table.NAMESPACE, default="kube-system", group=VIPD)
+NAMESPACE = replace(table.NAMESPACE, default="vipd", group=VIPD)
 ADDRESS_MODE: Option[AddressMode] = replace(
     table_host.ADDRESS_MODE,
     default="managed; static on al2, whose kernel (5.10) cannot tell vipd's addresses from others",

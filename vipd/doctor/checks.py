@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from vipd.agent.aws import AwsSide
@@ -11,9 +13,10 @@ from vipd.checks.make import make_checks
 from vipd.config import AddressMode, HostSettings, MemberSettings
 from vipd.core.model import CallFailed, LinkState, Mapped
 from vipd.doctor.finding import Finding, fail, ok, unknown, warn
-from vipd.kube.nodes import NodeWatch, why_unfit
+from vipd.kube.nodes import Node, NodeWatch, why_unfit
 from vipd.kube.preflight import preflight
 from vipd.kube.services import service_cidrs
+from vipd.link.kernel import kernel_note
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient
@@ -24,6 +27,8 @@ CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13}
 """Bits of capabilities(7)."""
 
 MAPPING_S = 2.0
+WATCH_S = 1.0
+"""A watch that is refused is so at once."""
 
 
 def capabilities(status: str) -> Finding:
@@ -33,6 +38,13 @@ def capabilities(status: str) -> Finding:
     if missing:
         return fail("capabilities", f"{', '.join(missing)} is missing; add it to the container's securityContext")
     return ok("capabilities", ", ".join(CAPABILITIES))
+
+
+def kernel(settings: MemberSettings, release: str) -> Finding:
+    """Whether it can keep vipd's addresses apart from others."""
+    static = isinstance(settings, HostSettings) and settings.address_mode is AddressMode.STATIC
+    note = "" if static else kernel_note(release)
+    return warn("kernel", note) if note else ok("kernel", f"Linux {release}")
 
 
 def interfaces(settings: MemberSettings, links: Mapping[str, LinkState]) -> list[Finding]:
@@ -96,8 +108,13 @@ async def services(settings: MemberSettings, client: ApiClient) -> list[Finding]
 
 
 async def node(settings: HostSettings, client: ApiClient) -> Finding:
-    """Whether this node may own a VIP at present."""
-    found = await NodeWatch(client, settings.node).read()
+    """Whether this node may own a VIP at present, and its Node can be read and watched."""
+    found: Node | CallFailed | None = None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(WATCH_S), aclosing(NodeWatch(client, settings.node).events()) as events:
+            async for found in events:
+                if isinstance(found, CallFailed):
+                    break
     if isinstance(found, CallFailed):
         return fail("node", f"the Node {settings.node} cannot be seen: {found.detail}; or pass --no-node-gate")
     why = why_unfit(found)

@@ -63,9 +63,9 @@ def parse(body: bytes) -> Config | None:
         return None
     keys = {str(key).lower(): value for key, value in config.items()}
     mode, addresses = keys.get("mode") or "iptables", keys.get("nodeportaddresses") or []
-    if mode not in SYNCS or not isinstance(addresses, list):
+    if not isinstance(mode, str) or mode not in SYNCS or not isinstance(addresses, list):
         return None
-    return Config(str(mode), tuple(map(str, addresses)))
+    return Config(mode, tuple(map(str, addresses)))
 
 
 def judge(config: Config, vip: Address, *, static: bool) -> Finding:

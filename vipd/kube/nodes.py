@@ -60,7 +60,7 @@ def why_unfit(node: Node | None) -> str:
         return "the Node is being deleted"
     if spec.get("unschedulable") is True:
         return "the node is cordoned"
-    taints = {taint.get("key") for taint in _list(spec.get("taints")) if isinstance(taint, dict)}
+    taints = [taint.get("key") for taint in _list(spec.get("taints")) if isinstance(taint, dict)]
     if leaving := [key for key in LEAVING_TAINTS if key in taints]:
         return f"the node is about to be removed (taint {leaving[0]})"
     if EXCLUDED_LABEL in _mapping(metadata.get("labels")):

@@ -9,6 +9,7 @@ another index.
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
@@ -36,6 +37,21 @@ route for the prefix, which the interface's own address has already."""
 _FOREVER = 0xFFFFFFFF
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _WENT_BY_ITSELF = (errno.EADDRNOTAVAIL, errno.ENODEV)
+
+
+PROTO_SINCE = (5, 18)
+"""The first Linux that keeps IFA_PROTO."""
+
+
+def kernel_note(release: str) -> str:
+    """What is to be said of a kernel by its release (uname -r); empty where it keeps IFA_PROTO for all one knows."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) >= PROTO_SINCE:
+        return ""
+    return (
+        f"Linux {release} does not keep the protocol number of addresses, by which vipd knows its own, unless its "
+        "distribution has brought that back: 5.18 or newer is needed where vipd adds an address"
+    )
 
 
 class KernelLink:

@@ -36,26 +36,23 @@ def plan(vips: Sequence[Vip], interface: str) -> Plan:
 
 def script(vips: Sequence[Vip], interface: str) -> str:
     """POSIX sh; it may run at any time, and any number of times."""
-    lines = "".join(f"put {_family(vip)} {vip.address}/{vip.prefixlen}\n" for vip in vips)
+    lines = "".join(f"put {vip.address.version} {vip.address}/{vip.address.max_prefixlen}\n" for vip in vips)
     return f"""\
 #!/bin/sh
-# Puts the NodePort VIP on this node's interface; {NAME}.timer runs it every {EVERY_S} s.
+# Puts the NodePort VIP on this node's interface; it may run any number of times.
 set -eu
 interface={shlex.quote(interface)}
 {INTERFACE_OF_DEFAULT_ROUTE}
-# No route for the prefix (the interface's own address has it), and no duplicate address detection: every node has it.
+# As /32 or /128: with the subnet's prefix it would become the interface's first address where it comes before DHCP's,
+# and the node's own would get no route. No duplicate address detection: every node has it.
 put() {{
   if [ "$1" = 6 ]; then
-    ip -6 address replace "$2" dev "$interface" noprefixroute nodad
+    ip -6 address replace "$2" dev "$interface" nodad
   else
-    ip -4 address replace "$2" dev "$interface" noprefixroute
+    ip -4 address replace "$2" dev "$interface"
   fi
 }}
 {lines}"""
-
-
-def _family(vip: Vip) -> int:
-    return vip.address.version
 
 
 SERVICE = f"""\

@@ -15,7 +15,9 @@ def cloud_config(plan: Plan) -> str:
         {"path": file.path, "permissions": "0755" if file.executable else "0644", "content": file.text}
         for file in plan.files
     ]
-    commands = [["systemctl", "daemon-reload"], ["systemctl", "enable", "--now", *plan.units]]
+    # Not --now: what they wait for must not hold up the node that joins its cluster.
+    commands = [["systemctl", "daemon-reload"], ["systemctl", "enable", *plan.units]]
+    commands.append(["systemctl", "start", "--no-block", *plan.units])
     document: dict[str, Any] = {"write_files": files, "runcmd": [*commands, *map(list, plan.commands)]}
     return "#cloud-config\n# Written by vipd userdata.\n" + yaml.dump(
         document, Dumper=_dumper(yaml), sort_keys=False, width=10_000

@@ -41,8 +41,6 @@ ask() {{ curl -sSf -m 5 -H "X-aws-ec2-metadata-token: $token" "$imds/meta-data/$
 mac=$(cat "/sys/class/net/$interface/address")
 eni=$(ask "network/interfaces/macs/$mac/interface-id")
 region=$(ask placement/region)
-# The addresses are words of their own.
-# shellcheck disable=SC2086
 aws ec2 assign-private-ip-addresses --region "$region" --network-interface-id "$eni" \\
   --private-ip-addresses {addresses} --allow-reassignment
 """
@@ -57,9 +55,9 @@ Wants=network-online.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart={SCRIPT}
-Restart=on-failure
-RestartSec=5
+# Until it is done: systemd before 244 (AL2 has 219) takes no Restart= for a oneshot.
+TimeoutStartSec=infinity
+ExecStart=/bin/sh -c "until {SCRIPT}; do sleep 5; done"
 
 [Install]
 WantedBy=multi-user.target

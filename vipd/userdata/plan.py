@@ -20,7 +20,7 @@ class Plan:
 
     files: tuple[File, ...] = ()
     units: tuple[str, ...] = ()
-    """Enabled and started."""
+    """Enabled, and started without waiting for them."""
     commands: tuple[tuple[str, ...], ...] = ()
     """Run after that."""
 

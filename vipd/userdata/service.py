@@ -13,9 +13,9 @@ SCRIPT, INSTALL = f"{SBIN}/{NAME}", f"{SBIN}/{NAME}-install"
 VENV = "/opt/vipd"
 
 RBAC = """\
-# The node's own credentials (group system:nodes) may touch Leases in kube-node-lease alone. Bind a Role with a member's
-# rules (leases: get, watch, create, update, patch; events: create) in the Lease's namespace to the group system:nodes,
-# or have vipd userdata name another kubeconfig (--kubeconfig).
+# The node's own credentials (group system:nodes) may touch Leases in kube-node-lease alone. Bind a Role in the Lease's
+# namespace to that group (leases of this name: get, watch, update, patch; leases: create; events: create), as in
+# vipd's examples/nodeport/rbac.yaml; or have vipd userdata name another kubeconfig (--kubeconfig).
 """
 
 
@@ -78,21 +78,24 @@ def _image(settings: UserdataSettings) -> str:
 #!/bin/sh
 {RBAC}set -eu
 image={shlex.quote(settings.image)}
-set --
-case $image in
-*.dkr.ecr.*.amazonaws.com*)
-  region=${{image#*.dkr.ecr.}}
-  set -- --user "AWS:$(aws ecr get-login-password --region "${{region%%.*}}")"
-  ;;
-esac
-ctr --namespace vipd images pull "$@" "$image"
+if [ -z "$(ctr --namespace vipd images ls -q "name==$image")" ]; then
+  set --
+  case $image in
+  *.dkr.ecr.*.amazonaws.com*)
+    region=${{image#*.dkr.ecr.}}
+    password=$(aws ecr get-login-password --region "${{region%%.*}}")
+    set -- --user "AWS:$password"
+    ;;
+  esac
+  ctr --namespace vipd images pull "$@" "$image"
+fi
 # One that a crash left behind keeps the name.
 if ctr --namespace vipd containers info {NAME} >/dev/null 2>&1; then
   ctr --namespace vipd tasks delete --force {NAME} || echo "no task was left" >&2
   ctr --namespace vipd containers delete {NAME}
 fi
 exec ctr --namespace vipd run --rm --net-host --cap-add CAP_NET_ADMIN --cap-add CAP_NET_RAW \\
-  --env KUBECONFIG={shlex.quote(settings.kubeconfig)} --env NODE_NAME="$(hostname)" \\
+  --env KUBECONFIG={shlex.quote(settings.kubeconfig)} \\
   --mount {mount} \\
   "$image" {NAME} vipd {command(settings)}
 """

@@ -14,7 +14,9 @@ def script(plan: Plan) -> str:
     parts = ["#!/bin/bash\n# Written by vipd userdata.\nset -euo pipefail\n"]
     parts += [_file(file) for file in plan.files]
     if plan.units:
-        parts.append(f"systemctl daemon-reload\nsystemctl enable --now {shlex.join(plan.units)}\n")
+        units = shlex.join(plan.units)
+        # Not --now: what they wait for must not hold up the node that joins its cluster.
+        parts.append(f"systemctl daemon-reload\nsystemctl enable {units}\nsystemctl start --no-block {units}\n")
     parts += [shlex.join(command) + "\n" for command in plan.commands]
     return "".join(parts)
 
