@@ -23,7 +23,6 @@ from vipd.config import (
     LogLevel,
     PodInfo,
     SidecarSettings,
-    as_node,
     load_host,
     load_init,
     load_sidecar,
@@ -606,11 +605,8 @@ def test_the_pod_of_a_daemonset_is_called_as_the_pod_and_the_node_by_the_downwar
     assert host("--node=n2", NODE_NAME="n1").node == "n2"
 
 
-def test_a_node_that_was_not_told_is_found_out_later() -> None:
-    assert host().node == ""
-    assert as_node(host(), "n1").node == as_node(host(), "n1").pod.node == "n1"
-    assert as_node(host("--node=n2"), "n1").node == "n2"
-    assert as_node(host(), "").node == socket.gethostname().lower()
+def test_without_a_pod_the_node_is_called_as_the_host() -> None:
+    assert host().node == host().pod.node == socket.gethostname().lower()
 
 
 def test_in_static_mode_nothing_is_announced_unless_told() -> None:

@@ -40,14 +40,13 @@ from vipd.announce.claims import PacketClaims
 from vipd.announce.silence import Silence
 from vipd.aws import ipamd
 from vipd.aws.imds import Imds
-from vipd.config import AddressMode, HostSettings, as_node
+from vipd.config import AddressMode, HostSettings
 from vipd.config.table_host import AUTO
 from vipd.core.model import Network
 from vipd.errors import ConfigError
 from vipd.kube.connect import connect
 from vipd.kube.nodes import NodeWatch
 from vipd.kube.services import service_cidrs
-from vipd.kube.whoami import own_node
 from vipd.link.kernel import VIPD_PROTO, KernelLink
 from vipd.link.lock import InstanceLock
 from vipd.link.wait import wait_for_interface
@@ -88,7 +87,6 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
     fence = choose_fence(settings, managed=aws is not None)
     client = await connect(environ=environ)
     stack.push_async_callback(client.close)
-    settings = as_node(settings, "" if settings.node else await own_node(client))
     keeps = await bears_any(kernel, settings)
     await reach_api(client, settings, keeps=keeps)
     if not keeps:  # what an earlier run left has seconds to live, and was looked at then

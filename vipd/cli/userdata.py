@@ -1,42 +1,38 @@
-"""``vipd userdata``: flags in, user data out."""
+"""``vipd userdata``: settings in, EC2 user data out.  Touches nothing and asks nobody."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 
-from vipd.cli import common
-from vipd.config import table
+from vipd.config import table_userdata
 from vipd.config.flags import add_arguments as add_options
-from vipd.config.table_userdata import USERDATA_OPTIONS
+from vipd.config.settings_userdata import load_userdata
 
 EPILOG = """\
-  vipd userdata --vip 10.0.1.100                     the address on every node, for 'vipd host --address-mode static'
-  vipd userdata --vip 10.0.1.100 --os ubuntu
-  vipd userdata --vip 10.0.1.100 --option 2          without vipd: mapped once at boot, with the limits that it tells
-  vipd userdata --vip 10.0.1.100 --option 2 --wheel vipd==0.1.0 --lease nodeport-vip
+Every flag has a variable (named in brackets) and a key in the --config file, named as the flag without '--'.
+Flag beats variable beats file. What is meant for vipd sidecar or vipd init is passed over.
 
-Prints EC2 user data for a launch template, and touches nothing. Every flag has a variable (named in brackets) and a key
-in the --config file.
+  vipd userdata --vip 10.0.1.100/32 > user-data
+  vipd userdata --vip 10.0.1.100/32 --os bottlerocket --bootstrap-image REGISTRY/PATH@sha256:...
+  vipd userdata --vip 10.0.1.100/32 --option 2 --vipd-wheel vipd==0.1.0 --lease nodeport-vip \\
+      --kubeconfig-role arn:aws:iam::111122223333:role/vipd --kubeconfig-cluster prod
+
+Exit codes: 0 printed; 2 wrong usage, or more than the 16 KiB that EC2 takes.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the table."""
-    parser.usage = "%(prog)s --vip ADDR[/PREFIX] [--option 1|2] [--os NAME] [flag ...]"
+    parser.usage = "%(prog)s --vip ADDR/PREFIX [--option 1|2] [--os OS] [flag ...]"
     parser.epilog = EPILOG
-    add_options(parser, (*USERDATA_OPTIONS, table.CONFIG))
+    add_options(parser, (*table_userdata.USERDATA_OPTIONS, table_userdata.CONFIG))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it; the exit code.  Raises ConfigError."""
-    from vipd.config.settings_userdata import load_userdata
-    from vipd.userdata.render import render
+    """Print the user data; the exit code.  Raises ConfigError before anything is printed."""
+    from vipd.userdata import render
 
-    text = render(load_userdata(args, os.environ))
-
-    def tell() -> int:
-        print(text, end="")
-        return 0
-
-    return common.piped(tell)
+    sys.stdout.write(render(load_userdata(args, os.environ)))
+    return 0

@@ -18,7 +18,6 @@ from vipd.config.model import (
 )
 from vipd.config.settings import (
     Reloaded,
-    as_node,
     from_flags,
     host_from_flags,
     load_host,
@@ -41,7 +40,6 @@ __all__ = [
     "PodInfo",
     "Reloaded",
     "SidecarSettings",
-    "as_node",
     "from_flags",
     "host_from_flags",
     "load_host",

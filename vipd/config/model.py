@@ -163,7 +163,7 @@ class HostSettings(MemberSettings):
     address_mode: AddressMode
     announce: bool
     node: str
-    """This node's name in Kubernetes; empty: what its credentials say, else the host's name (``as_node``)."""
+    """This node's name in Kubernetes."""
     node_gate: bool
     """Whether the Node object decides about candidacy."""
     kube_proxy: HttpSpec | None
@@ -191,53 +191,3 @@ class InitSettings:
     log_format: LogFormat
     log_level: LogLevel
     pod: PodInfo
-
-
-class NodeOs(enum.StrEnum):
-    """What the nodes of ``vipd userdata`` run."""
-
-    AL2023 = "al2023"
-    AL2 = "al2"
-    UBUNTU = "ubuntu"
-    BOTTLEROCKET = "bottlerocket"
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterInfo:
-    """The EKS cluster that a self-managed node joins."""
-
-    name: str
-    endpoint: str
-    authority: str
-    """Base64."""
-    service_cidr: Network | None
-    """Known where the operating system needs it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserdataSettings:
-    """Everything ``vipd userdata`` was told."""
-
-    vips: tuple[Vip, ...]
-    """No address twice; their interface is not told."""
-    option: int
-    """1: the address alone; 2: whatever moves it, too."""
-    os: NodeOs
-    interface: str
-    """``auto``: found at boot."""
-    bootstrap_image: str
-    """Bottlerocket's; empty elsewhere."""
-    wheel: str
-    image: str
-    """At most one of both; none: no vipd runs on the node."""
-    lease: str
-    namespace: str
-    address_mode: AddressMode
-    kubeconfig: str
-    cluster: ClusterInfo | None
-    """None: a managed node group adds what joins the cluster."""
-
-    @property
-    def runs_vipd(self) -> bool:
-        """Whether vipd itself runs on the node."""
-        return bool(self.wheel or self.image)

@@ -116,12 +116,12 @@ def host_from_flags(
     given = gather(flags, environ, HOST_OPTIONS, table.CONFIG)
     pod = _pod(environ)
     mode = given.one(table_host.ADDRESS_MODE, AddressMode.MANAGED)
-    node = given.one(table_host.NODE, "") or pod.node
+    node = given.one(table_host.NODE, "") or pod.node or _host_name("--node")
     proxy_check = table_host.KUBE_PROXY.parse(table_host.KUBE_PROXY_HEALTH)
     settings = HostSettings(
         **_member(
             given,
-            pod,
+            replace(pod, node=node),
             interface=given.one(table_host.INTERFACE, table_host.AUTO),
             namespace_file=namespace_file,
         ),
@@ -261,16 +261,10 @@ def _identity(pod: PodInfo) -> str:
     return _expect("the host name", socket.gethostname(), values.identity, "a host name, or --identity")
 
 
-def as_node(settings: HostSettings, node: str) -> HostSettings:
-    """The settings with a node's name: as told, else ``node``, else the host's, in lower case as the kubelet has it.
-
-    On a bare host the Node of that name bears the labels.  Raises ConfigError.
-    """
-    name = settings.node or node
-    if not name:
-        allowed = "an RFC 1123 name; --node overrides it"
-        name = _expect("the host name", socket.gethostname().lower(), values.subdomain, allowed)
-    return replace(settings, node=name, pod=replace(settings.pod, node=name))
+def _host_name(flag: str) -> str:
+    """The host name as Kubernetes names a Node by default: in lower case (kubelet, --hostname-override)."""
+    allowed = f"an RFC 1123 name; {flag} overrides it"
+    return _expect("the host name", socket.gethostname().lower(), values.subdomain, allowed)
 
 
 def _expect(origin: str, text: str, parse: values.TextParser, allowed: str) -> str:

@@ -68,7 +68,7 @@ NODE = Option[str](
     help="this node's name in Kubernetes",
     allowed="an RFC 1123 name: lower-case letters, digits, '-' and '.', at most 253 characters",
     parse=values.subdomain,
-    default="NODE_NAME, else that of the node whose credentials these are, else the host name",
+    default="NODE_NAME, else the host name",
     group=NODE_GROUP,
     fields=("node",),
 )

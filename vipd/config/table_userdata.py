@@ -2,165 +2,194 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
-from vipd.config import table, table_host, values
-from vipd.config.model import AddressMode, NodeOs
+from vipd.config import table, values
+from vipd.config import values_userdata as v
+from vipd.config.model import AddressMode
+from vipd.config.model_userdata import Image, NodeOption, NodeOs, StaticAddress, Wheel
 from vipd.config.option import Option
-from vipd.config.values import VipText
 from vipd.core.model import Network
 
-WHAT, VIPD, CLUSTER = "what", "vipd on the node (option 2)", "joining the cluster (self-managed nodes)"
+NODE = "the node and its address"
+SERVICE = "option 2: vipd host as a systemd unit"
+JOINING = "joining the cluster (self-managed nodes; all four or none)"
 
-_IMAGE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._:/]{0,300}(:[A-Za-z0-9_][-A-Za-z0-9._]{0,127}|@sha256:[0-9a-f]{64})")
-_WHEEL = re.compile(r"vipd==[0-9][0-9a-z.+!-]{0,40}|(https://|/)[-A-Za-z0-9._~/:%+@]{1,400}\.whl")
-_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]{0,99}")
-_ENDPOINT = re.compile(r"https://[-A-Za-z0-9.]{1,250}(:[0-9]{1,5})?")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{4,8000}={0,2}")
-_PATH = re.compile(r"/[-A-Za-z0-9._/]{1,200}")
-
-
-def _like(pattern: re.Pattern[str]) -> values.TextParser:
-    """A parser of what the pattern describes as a whole."""
-
-    def parse(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError
-        return text
-
-    return parse
-
-
-def _vip(text: str) -> VipText:
-    found = values.vip(text)
-    if found.interface is not None:
-        raise ValueError("names an interface; --interface does that here")
-    return found
-
-
-VIP: Option[VipText] = replace(
-    table.VIP,
-    metavar="ADDR[/PREFIX]",
-    help="a NodePort VIP; put on the interface as /32 or /128 whatever its prefix, to make no route; repeatable",
-    allowed="ADDR[/PREFIX] with an address that an ENI can have, like 10.0.1.100",
-    parse=_vip,
+VIP = Option[StaticAddress](
+    name="vip",
+    metavar="ADDR/PREFIX",
+    help="the NodePort VIP; repeatable; IPv6 is not possible with option 2 without vipd",
+    allowed="ADDR/PREFIX with an address that an ENI can have, like 10.0.1.100/32 or fd00:10:0:1::100/128",
+    parse=v.vip,
     default="",
-    group=WHAT,
+    group=NODE,
+    repeatable=True,
+    fields=("vips",),
 )
-OPTION = Option[int](
+OPTION = Option[NodeOption](
     name="option",
     metavar="1|2",
-    help="1: the address on every node, for 'vipd host --address-mode static'; 2: no pod at all: vipd by "
-    "systemd (--wheel, --image), else the mapping to the ENI once at boot",
+    help="1: every node bears the address, and a pod of vipd host (--address-mode static) moves the mapping; 2: no "
+    "container of Kubernetes at all, a systemd unit moves it",
     allowed="1 or 2",
-    parse=values.WholeNumber(1, 2),
+    parse=values.OneOf(NodeOption),
     default="1",
-    group=WHAT,
+    group=NODE,
     fields=("option",),
 )
 OS = Option[NodeOs](
     name="os",
-    metavar="NAME",
-    help="the nodes' operating system: al2023, al2, ubuntu or bottlerocket",
+    metavar="OS",
+    help="what the nodes run: al2023, al2, ubuntu or bottlerocket",
     allowed="al2023, al2, ubuntu or bottlerocket",
     parse=values.OneOf(NodeOs),
     default="al2023",
-    group=WHAT,
+    group=NODE,
     fields=("os",),
 )
-INTERFACE: Option[str] = replace(
-    table_host.INTERFACE,
-    help="the interface; auto: that of the default route, which is the primary ENI's, whatever its name (for vipd: as "
-    "'vipd host' has it)",
-    group=WHAT,
+INTERFACE = Option[str | None](
+    name="interface",
+    metavar="auto|IF",
+    help="where the address belongs; auto: the primary ENI's interface, found at boot whatever its name is",
+    allowed="auto, or an interface name of at most 15 characters, without '/', ':', '%' and blanks",
+    parse=v.interface,
+    default="auto",
+    group=NODE,
     fields=("interface",),
-)
-WHEEL = Option[str](
-    name="wheel",
-    metavar="SPEC",
-    help="install vipd into a virtual environment and run it by systemd",
-    allowed="vipd==VERSION, or the https URL or the path of a .whl file",
-    parse=_like(_WHEEL),
-    default="",
-    group=VIPD,
-    fields=("wheel",),
-)
-IMAGE = Option[str](
-    name="image",
-    metavar="IMAGE",
-    help="run vipd from this image with containerd's ctr by systemd; needs --kubeconfig",
-    allowed="an image with a tag or a digest, like registry.example/vipd:0.1.0 or ...@sha256:...",
-    parse=_like(_IMAGE),
-    default="",
-    group=VIPD,
-    fields=("image",),
-)
-LEASE = replace(table.LEASE, help="the Lease that elects the owner; needed with --wheel or --image", group=VIPD)
-NAMESPACE = replace(table.NAMESPACE, default="vipd", group=VIPD)
-ADDRESS_MODE: Option[AddressMode] = replace(
-    table_host.ADDRESS_MODE,
-    default="managed; static on al2, whose kernel (5.10) cannot tell vipd's addresses from others",
-    group=VIPD,
-)
-KUBECONFIG = Option[str](
-    name="kubeconfig",
-    metavar="FILE",
-    help="what vipd reaches the Kubernetes API with",
-    allowed="an absolute path of letters, digits, '-', '.', '_' and '/'",
-    parse=_like(_PATH),
-    default="/var/lib/kubelet/kubeconfig, the node's own; none with --image, in which its credential plugin is not",
-    group=VIPD,
-    fields=("kubeconfig",),
-)
-CLUSTER_NAME = Option[str](
-    name="cluster",
-    metavar="NAME",
-    help="the EKS cluster to join; managed node groups do that by themselves",
-    allowed="1 to 100 letters, digits, '-' and '_'",
-    parse=_like(_NAME),
-    default="",
-    group=CLUSTER,
-    fields=("cluster",),
-)
-ENDPOINT = Option[str](
-    name="api-server-endpoint",
-    metavar="URL",
-    help="its API server",
-    allowed="https://HOST or https://HOST:PORT",
-    parse=_like(_ENDPOINT),
-    default="",
-    group=CLUSTER,
-)
-AUTHORITY = Option[str](
-    name="certificate-authority",
-    metavar="BASE64",
-    help="its certificate authority, as EKS tells it",
-    allowed="base64",
-    parse=_like(_BASE64),
-    default="",
-    group=CLUSTER,
-)
-SERVICE_CIDR = Option[Network](
-    name="service-cidr",
-    metavar="CIDR",
-    help="its Services' addresses; for al2023",
-    allowed="a CIDR block like 172.20.0.0/16",
-    parse=values.cidr,
-    default="",
-    group=CLUSTER,
 )
 BOOTSTRAP_IMAGE = Option[str](
     name="bootstrap-image",
     metavar="IMAGE",
-    help="bottlerocket: the image of the bootstrap container, which runs its user data with sh and has ip and awk",
-    allowed=IMAGE.allowed,
-    parse=_like(_IMAGE),
+    help="Bottlerocket: an image with sh, awk, sed and iproute2 that runs the script it is given as user data",
+    allowed="REGISTRY/PATH:TAG or REGISTRY/PATH@sha256:..., not :latest",
+    parse=v.bootstrap_image,
     default="",
-    group=WHAT,
+    group=NODE,
     fields=("bootstrap_image",),
 )
+REGION: Option[str] = replace(table.REGION, help="option 2: the AWS Region", default="IMDS tells", group=SERVICE)
+VIPD_WHEEL = Option[Wheel](
+    name="vipd-wheel",
+    metavar="WHEEL",
+    help="install vipd into /opt/vipd from this; it needs Python 3.11, which al2 has not",
+    allowed="NAME==VERSION, https://HOST/....whl[#sha256=...], s3://BUCKET/....whl or the absolute path of a .whl",
+    parse=v.wheel,
+    default="",
+    group=SERVICE,
+    fields=("service",),
+)
+VIPD_IMAGE = Option[Image](
+    name="vipd-image",
+    metavar="IMAGE",
+    help="run vipd from this image by containerd itself, unseen by Kubernetes. Neither a wheel nor an image: every "
+    "node that boots takes the address by the aws command, and nobody fails over",
+    allowed="REGISTRY/PATH:TAG or REGISTRY/PATH@sha256:..., not :latest",
+    parse=v.image,
+    default="",
+    group=SERVICE,
+    fields=("service",),
+)
+LEASE: Option[str] = replace(
+    table.LEASE, help="the Lease that elects the owner; needed with vipd", group=SERVICE, fields=("service",)
+)
+NAMESPACE: Option[str] = replace(table.NAMESPACE, default="vipd", group=SERVICE, fields=("service",))
+ADDRESS_MODE = Option[AddressMode](
+    name="address-mode",
+    metavar="managed|static",
+    help="managed: vipd puts the address on the elected node alone; static: user data puts it on every node",
+    allowed="managed or static",
+    parse=values.OneOf(AddressMode),
+    default="managed; on al2, whose kernel is too old for it, static",
+    group=SERVICE,
+    fields=("service",),
+)
+KUBECONFIG = Option[str](
+    name="kubeconfig",
+    metavar="PATH",
+    help="a kubeconfig on the node that may write the Lease; the kubelet's own may not",
+    allowed="an absolute path of letters, digits, '.', '_', '-' and '/'",
+    parse=v.absolute_path,
+    default="",
+    group=SERVICE,
+    fields=("service",),
+)
+KUBECONFIG_ROLE = Option[str](
+    name="kubeconfig-role",
+    metavar="ARN",
+    help="instead, with a wheel: an IAM role with an EKS access entry, which the instance role may assume; the aws "
+    "command writes the kubeconfig",
+    allowed="arn:aws:iam::ACCOUNT:role/NAME",
+    parse=v.role_arn,
+    default="",
+    group=SERVICE,
+    fields=("service",),
+)
+KUBECONFIG_CLUSTER = Option[str](
+    name="kubeconfig-cluster",
+    metavar="NAME",
+    help="the EKS cluster of --kubeconfig-role",
+    allowed="1 to 100 letters, digits, '-' and '_'",
+    parse=v.cluster,
+    default="",
+    group=SERVICE,
+    fields=("service",),
+)
+CLUSTER = Option[str](
+    name="cluster",
+    metavar="NAME",
+    help="the cluster to join; managed node groups are told by EKS, leave it out there",
+    allowed="1 to 100 letters, digits, '-' and '_'",
+    parse=v.cluster,
+    default="",
+    group=JOINING,
+    fields=("cluster",),
+)
+API_SERVER_ENDPOINT = Option[str](
+    name="api-server-endpoint",
+    metavar="URL",
+    help="the cluster's API server",
+    allowed="https://HOST[:PORT]",
+    parse=v.endpoint,
+    default="",
+    group=JOINING,
+    fields=("cluster",),
+)
+CERTIFICATE_AUTHORITY = Option[str](
+    name="certificate-authority",
+    metavar="B64",
+    help="the cluster's CA, as aws eks describe-cluster gives it",
+    allowed="a PEM certificate in base64, on one line",
+    parse=v.certificate_authority,
+    default="",
+    group=JOINING,
+    fields=("cluster",),
+)
+SERVICE_CIDR = Option[Network](
+    name="service-cidr",
+    metavar="CIDR",
+    help="the cluster's block of Service addresses",
+    allowed="a CIDR block like 10.100.0.0/16 or fd00:ec2::/108",
+    parse=v.service_cidr,
+    default="",
+    group=JOINING,
+    fields=("cluster",),
+)
+
+JOIN_OPTIONS: tuple[Option[Any], ...] = (CLUSTER, API_SERVER_ENDPOINT, CERTIFICATE_AUTHORITY, SERVICE_CIDR)
+
+VIPD_OPTIONS: tuple[Option[Any], ...] = (
+    LEASE,
+    NAMESPACE,
+    ADDRESS_MODE,
+    KUBECONFIG,
+    KUBECONFIG_ROLE,
+    KUBECONFIG_CLUSTER,
+)
+"""What only vipd needs."""
+
+SERVICE_OPTIONS: tuple[Option[Any], ...] = (REGION, VIPD_WHEEL, VIPD_IMAGE, *VIPD_OPTIONS)
+"""What option 1 has no use for."""
 
 USERDATA_OPTIONS: tuple[Option[Any], ...] = (
     VIP,
@@ -168,15 +197,11 @@ USERDATA_OPTIONS: tuple[Option[Any], ...] = (
     OS,
     INTERFACE,
     BOOTSTRAP_IMAGE,
-    WHEEL,
-    IMAGE,
-    LEASE,
-    NAMESPACE,
-    ADDRESS_MODE,
-    KUBECONFIG,
-    CLUSTER_NAME,
-    ENDPOINT,
-    AUTHORITY,
-    SERVICE_CIDR,
+    *SERVICE_OPTIONS,
+    *JOIN_OPTIONS,
 )
-"""All but ``--config``."""
+"""All but ``--config``, which only says where more of them are."""
+
+CONFIG: Option[str] = replace(
+    table.CONFIG, help="a YAML file with the same options, named as the flags without '--'", group=NODE
+)

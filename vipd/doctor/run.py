@@ -10,14 +10,13 @@ from vipd.agent.aws import AwsSide, connect_aws
 from vipd.agent.host_place import NoPlace, place
 from vipd.agent.member import choose_fence
 from vipd.aws.imds import Imds
-from vipd.config import EniMode, HostSettings, MemberSettings, as_node
+from vipd.config import EniMode, HostSettings, MemberSettings
 from vipd.core.model import LinkState
 from vipd.doctor import checks
 from vipd.doctor.finding import Finding, fail
 from vipd.doctor.kubeproxy import nodeport_addresses
 from vipd.errors import VipdError
 from vipd.kube.connect import connect
-from vipd.kube.whoami import own_node
 from vipd.link.kernel import KernelLink
 
 
@@ -97,7 +96,6 @@ async def _kubernetes(settings: MemberSettings, environ: Mapping[str, str], stac
     stack.push_async_callback(client.close)
     found = await checks.kubernetes(settings, client)
     if isinstance(settings, HostSettings):
-        settings = as_node(settings, "" if settings.node else await own_node(client))
         found += await checks.services(settings, client)
         if settings.node_gate:
             found.append(await checks.node(settings, client))

@@ -1,81 +1,34 @@
-"""The static address: on the node's interface at every boot, and again when something took it off.
+"""The VIP as an address of the node's interface: a script that looks every 2 s whether it is there, and its unit.
 
-A unit that ran once would not do.  The tools that care for the network know nothing of the address: systemd-networkd
-drops foreign addresses when it sets a link up anew (AL2023, Ubuntu), dhclient's scripts when a lease is another one
-(AL2).  So a timer puts it back every 10 s; where it is there, `ip address replace` changes nothing.  rc.local, which
-the sample used, does not exist on AL2023, and a configuration file would have to name the interface, which is eth0,
-ens5 or enX0 by image and instance type.
+Why no file of the distribution's network configuration says it:
+
+- systemd-networkd (AL2023): a drop-in belongs to a .network file by its name.  The one that matches the primary ENI is
+  80-ec2.network, or 70-IF.network by amazon-ec2-net-utils, or 70-eks-IF.network by nodeadm, which disables the first;
+  a drop-in for another one of them is passed over in silence (amazon-eks-ami, nodeadm/cmd/nodeadm-internal/udev).  A
+  .network file of our own would have to take the place of theirs, and lose what they say about DHCP and routes.
+- netplan (Ubuntu): cloud-init's file names the interface by an id that differs between releases; a second id for the
+  same interface is an error or a second configuration.
+- network-scripts (AL2): ifcfg-IF:0 needs the name, which is not known before the boot, and ec2-net-utils removes the
+  addresses flagged as secondary that IMDS does not list (ec2net-functions, rewrite_aliases).  One with the prefix /32
+  is not flagged so by the kernel.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-
-from vipd.core.model import Vip
-from vipd.userdata.plan import SBIN, UNITS, File, Plan
-
-NAME = "vipd-nodeport-address"
-SCRIPT = f"{SBIN}/{NAME}"
-EVERY_S = 10
-
-INTERFACE_OF_DEFAULT_ROUTE = """\
-if [ "$interface" = auto ]; then
-  interface=$(ip -o route show default | awk '{ for (i = 1; i < NF; i++) if ($i == "dev") { print $(i + 1); exit } }')
-  [ -n "$interface" ] || { echo "there is no default route yet, so no interface" >&2; exit 1; }
-fi
-"""
-"""The primary ENI's, whatever the interface is called."""
+from vipd.config.model_userdata import UserdataSettings
+from vipd.userdata.nodefile import NodeFile, program, unit
+from vipd.userdata.parts import script
 
 
-def plan(vips: Sequence[Vip], interface: str) -> Plan:
-    """Script, service and timer."""
-    files = (File(SCRIPT, script(vips, interface), executable=True), File(f"{UNITS}/{NAME}.service", SERVICE))
-    return Plan((*files, File(f"{UNITS}/{NAME}.timer", TIMER)), (f"{NAME}.timer",))
+def address_files(settings: UserdataSettings) -> tuple[NodeFile, ...]:
+    """What puts the VIPs on the interface and keeps them there."""
+    return program("vipd-address", address_script(settings)), unit("vipd-address.service")
 
 
-def script(vips: Sequence[Vip], interface: str) -> str:
-    """POSIX sh; it may run at any time, and any number of times."""
-    lines = "".join(f"put {vip.address.version} {vip.address}/{vip.address.max_prefixlen}\n" for vip in vips)
-    return f"""\
-#!/bin/sh
-# Puts the NodePort VIP on this node's interface; it may run any number of times.
-set -eu
-interface={shlex.quote(interface)}
-{INTERFACE_OF_DEFAULT_ROUTE}
-# As /32 or /128: with the subnet's prefix it would become the interface's first address where it comes before DHCP's,
-# and the node's own would get no route. No duplicate address detection: every node has it.
-put() {{
-  if [ "$1" = 6 ]; then
-    ip -6 address replace "$2" dev "$interface" nodad
-  else
-    ip -4 address replace "$2" dev "$interface"
-  fi
-}}
-{lines}"""
+def address_script(settings: UserdataSettings, *, once: bool = False) -> str:
+    """``vipd-address keep`` (default) for a unit, ``vipd-address once`` for what has to end.
 
-
-SERVICE = f"""\
-[Unit]
-Description=NodePort VIP on this node's interface
-After=network.target
-
-[Service]
-Type=oneshot
-ExecStart={SCRIPT}
-"""
-
-TIMER = f"""\
-[Unit]
-Description=NodePort VIP on this node's interface, again and again
-
-[Timer]
-OnBootSec=1s
-OnActiveSec=1s
-OnUnitActiveSec={EVERY_S}s
-OnUnitInactiveSec={EVERY_S}s
-AccuracySec=1s
-
-[Install]
-WantedBy=timers.target
-"""
+    ``once``: as if that had been its argument.
+    """
+    values = {"INTERFACE": settings.interface or "", "VIPS": " ".join(str(vip) for vip in settings.vips)}
+    return script(values, "imds.sh", "interface.sh", "address.sh", arguments=("once",) if once else ())

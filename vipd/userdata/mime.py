@@ -1,29 +1,37 @@
-"""MIME multi-part user data: how EKS nodes of Amazon Linux get several kinds of it at once.
+"""MIME multi-part user data, as cloud-init and nodeadm read it and as EKS merges it with its own.
 
-Managed node groups put their own part to ours; nodeadm (AL2023) takes the parts application/node.eks.aws, cloud-init
-the scripts (nodeadm's documentation; cloud-init, "User data formats").
+A launch template of a managed node group has to be this, or EKS refuses it (EKS User Guide, "Customize managed nodes
+with launch templates").
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
-BOUNDARY = "==vipd-user-data=="
+BOUNDARY = "==VIPD-USERDATA=="
+"""Fixed: the same settings make the same text, and a launch template does not change without reason."""
+
+SHELL = "text/x-shellscript"
+NODE_CONFIG = "application/node.eks.aws"
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Part:
     """One part."""
 
-    content_type: str
+    kind: str
+    """The media type, by which cloud-init and nodeadm know whose it is."""
     text: str
 
 
 def multipart(parts: Sequence[Part]) -> str:
-    """The parts in their order.  The boundary is always the same, so that the same flags give the same text."""
-    if any(f"--{BOUNDARY}" in part.text for part in parts):
-        raise ValueError("a part has the boundary in it")
-    lines = [f'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="{BOUNDARY}"\n\n']
-    for part in parts:
-        lines.append(f'--{BOUNDARY}\nContent-Type: {part.content_type}; charset="us-ascii"\n\n{part.text}\n')
-    return "".join([*lines, f"--{BOUNDARY}--\n"])
+    """The document.  Every part is ASCII and ends with a line end."""
+    head = f'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="{BOUNDARY}"\n\n'
+    return head + "".join(_part(part) for part in parts) + f"--{BOUNDARY}--\n"
+
+
+def _part(part: Part) -> str:
+    if not part.text.isascii() or any(line.startswith(f"--{BOUNDARY}") for line in part.text.splitlines()):
+        raise ValueError(f"a part of type {part.kind} is not ASCII, or has the boundary in it")
+    return f'--{BOUNDARY}\nContent-Type: {part.kind}; charset="us-ascii"\n\n{part.text}\n'

@@ -1,0 +1,2 @@
+
+exec /opt/vipd/bin/vipd "$@"
