@@ -15,26 +15,31 @@ settings.load_profile("unhurried")
 
 IFF_UP = 0x1
 TESTS = Path(__file__).parent
-ALONE = ("lab", "link")
-"""Tests of these folders run one after the other: they look at what real processes and packets do in time."""
+TIMED = ("lab", "link")
+"""Tests of these folders look at what real processes and packets do in time.  The scenarios run one after the other,
+and the rest of them one after the other: never more than two labs share the machine."""
+
+SCENARIOS = "test_system_scenarios"
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two at once (pytest-xdist): the tests of ALONE, the longest, from the beginning on, and beside them the rest."""
+    """Two at once (pytest-xdist): those of TIMED, the longest, from the beginning on, and after them the rest."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         # One control plane serves all tests of the folder kube.
-        group = "alone" if folder in ALONE else folder if folder == "kube" else item.path.stem
+        group = "timed" if folder in TIMED else folder if folder == "kube" else item.path.stem
+        if item.path.stem == SCENARIOS:
+            group = SCENARIOS
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in ALONE)
+    items.sort(key=lambda item: (item.path.stem != SCENARIOS, item.path.relative_to(TESTS).parts[0] not in TIMED))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What only computes steps back for what keeps time; without root nobody can step forward again."""
     if os.geteuid() == 0:
-        alone = item.path.relative_to(TESTS).parts[0] in ALONE
-        os.setpriority(os.PRIO_PROCESS, 0, 0 if alone else 10)
+        timed = item.path.relative_to(TESTS).parts[0] in TIMED
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if timed else 10)
 
 
 @pytest.fixture(scope="session", autouse=True)

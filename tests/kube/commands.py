@@ -20,6 +20,8 @@ async def vipd(config: Path, *argv: str) -> asyncio.subprocess.Process:
         env=environ | {"KUBECONFIG": str(config), "PYTHONFAULTHANDLER": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -251,7 +251,7 @@ async def test_where_no_node_is_fit_the_vip_stays_where_it_is(tmp_path: Path) ->
 async def test_an_outage_of_the_api_moves_nothing(tmp_path: Path) -> None:
     async with staged(Setting(host=True), folder=tmp_path) as stage:
         await stage.api_outage(True)
-        assert await lost_while(stage, 8) == 0
+        assert await lost_while(stage, 6) == 0
         await stage.api_outage(False)
-        assert await lost_while(stage, 5) == 0
+        assert await lost_while(stage, 3) == 0
         await stage.until_owner(stage.active, within_s=5)
