@@ -13,7 +13,6 @@ EXAMPLES = EXAMPLE.parent
 FILES = sorted(f.relative_to(EXAMPLES).as_posix() for f in EXAMPLES.glob("*/*.yaml") if f.name != "network.yaml")
 """A NetworkAttachmentDefinition is not built in: its own definition comes with Multus."""
 PLACES = {
-    "Namespace": "api/v1/namespaces",
     "ServiceAccount": "api/v1/namespaces/{}/serviceaccounts",
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
     "PodDisruptionBudget": "apis/policy/v1/namespaces/{}/poddisruptionbudgets",

@@ -33,7 +33,6 @@ def service_named(name: str) -> dict[str, Any]:
 
 def test_kubernetes_knows_every_field() -> None:
     assert {document["kind"] for document in documents(HOST)} == {
-        "Namespace",
         "DaemonSet",
         "ServiceAccount",
         "Role",
