@@ -277,21 +277,7 @@ def compose(
         mover=aws.mover if aws else None,
         claims=parts.claims,
     )
-    config = ElectionConfig(
-        identity=settings.identity,
-        incarnation=str(uuid.uuid4()),
-        addresses=tuple(vip.address for vip in settings.vips),
-        duration_s=settings.lease_duration_s,
-        interval_s=settings.renew_interval_s,
-        priority=settings.priority,
-        preempt=settings.preempt,
-        checks=parts.monitor is not None,
-        fence=fence,
-        eni=aws.eni_ids if aws else "",
-        grace_s=settings.grace_s,
-        ask_fast_s=aws.ask_fast_s if aws else timing.MAPPING_FAST_S,
-        ask_slow_s=aws.ask_slow_s if aws else timing.MAPPING_SLOW_S,
-    )
+    config = _election(settings, fence, parts)
     note = "" if isinstance(parts.kernel, StaticKernel) else kernel_note(platform.release())
     if note:
         log.warning("%s", note)
@@ -315,6 +301,26 @@ def compose(
         metrics=parts.metrics,
         aws=aws,
         beside=beside,
+    )
+
+
+def _election(settings: MemberSettings, fence: Fence, parts: Parts) -> ElectionConfig:
+    """What the core is told of this member."""
+    aws = parts.aws
+    return ElectionConfig(
+        identity=settings.identity,
+        incarnation=str(uuid.uuid4()),
+        addresses=tuple(vip.address for vip in settings.vips),
+        duration_s=settings.lease_duration_s,
+        interval_s=settings.renew_interval_s,
+        priority=settings.priority,
+        preempt=settings.preempt,
+        checks=parts.monitor is not None,
+        fence=fence,
+        eni=aws.eni_ids if aws else "",
+        grace_s=settings.grace_s,
+        ask_fast_s=aws.ask_fast_s if aws else timing.MAPPING_FAST_S,
+        ask_slow_s=aws.ask_slow_s if aws else timing.MAPPING_SLOW_S,
     )
 
 
