@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/vipd lab demo --plot lab-out/timeline.svg
 
 test: lint
-	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m vipd.lab.sandbox $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # What checks the user data that vipd writes, and what kube-proxy runs, from Debian (as root); the tests that use it are
 # skipped without it.

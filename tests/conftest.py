@@ -24,7 +24,7 @@ SCENARIOS = "test_system_scenarios"
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two at once (pytest-xdist): those of TIMED, the longest, from the beginning on, and after them the rest."""
+    """Three at once (pytest-xdist), for most of them wait: those of TIMED, the longest, first, and then the rest."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         # One control plane serves all tests of the folder kube.
