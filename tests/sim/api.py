@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -273,6 +273,8 @@ class Network:
         self.calm = True
         self.away = False
         """The API is away for everybody (the control plane is being replaced)."""
+        self.offers = ""
+        """What becomes of writes with an offer in them: a failure's value, "stripped", or nothing (empty)."""
         self.base_s = 0.001
         self.spread_s = 0.004
         self.requests = 0
@@ -338,7 +340,13 @@ class Network:
             case Op.REPLACE:
                 assert request.base is not None
                 assert request.draft is not None
-                return server.replace(request.base, request.draft, stamp=request.stamp, author=request.author)
+                draft = request.draft
+                if self.offers and draft.annotations.get(OFFER):
+                    if self.offers != "stripped":
+                        return CallFailed(CallFailure(self.offers), "no offers here")
+                    kept = {key: text for key, text in draft.annotations.items() if key != OFFER}
+                    draft = replace(draft, annotations=kept)
+                return server.replace(request.base, draft, stamp=request.stamp, author=request.author)
             case Op.CREATE:
                 assert request.draft is not None
                 return server.create(request.draft, stamp=request.stamp, author=request.author)

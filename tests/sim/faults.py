@@ -74,6 +74,7 @@ class Faults:
         world = self._world
         self._over = True
         world.network.away = False
+        world.network.offers = ""
         world.network.set_noise(type(world.network.noise)())
         world.vpc.noise = type(world.vpc.noise)()
         if world.rival is not None:
@@ -175,6 +176,11 @@ class Faults:
             # While the offer stands, is being taken, or is being cancelled.
             after_s = self._rng.choice((0.03, 0.2, 1.0, 2.05))
             world.timeline.after(after_s, self._happen, Fault(0.0, then, holders[0], fault.lasts_s))
+
+    def _offers_spoilt(self, _: Member, fault: Fault) -> None:
+        network = self._world.network
+        network.offers = str(fault.value)
+        self._later(fault, setattr, network, "offers", "")
 
     def _check_fails(self, member: Member, fault: Fault) -> None:
         self._set_health(member, False)

@@ -202,7 +202,8 @@ def schedule(seed: int) -> Setting:
     theme = THEMES[name]
     intensity = 0 if name == "calm" else rng.choice((1, 2, 3, 5, 8, 14, 20))
     setting = _setting(rng, seed, name, theme, intensity)
-    return replace(setting, faults=_faults(rng, setting, theme, intensity))
+    faults = (*_faults(rng, setting, theme, intensity), *(_spoilt_offers(setting) if intensity else ()))
+    return replace(setting, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
 def _setting(rng: random.Random, seed: int, name: str, theme: Theme, intensity: int) -> Setting:
@@ -345,6 +346,21 @@ RIVAL_KINDS = {"rival-starts": 4, "rival-stops": 4, "rival-pauses": 4, "rival-di
 CALM_KINDS = {"handover": 6, "stop": 5, "restart-standby": 3, "wall-step": 1, "monitor-lost": 1}
 CALM_GAP_S = 14.0
 """Between two planned changes: a successor may need T_lag to see its own mapping."""
+
+
+SPOILT_OFFERS = ("forbidden", "invalid", "server-error", "stripped")
+
+
+def _spoilt_offers(setting: Setting) -> tuple[Fault, ...]:
+    """An admission policy that lets everything pass but offers, with a handover while it is there."""
+    rng = random.Random(f"{setting.seed}/offers")
+    if rng.random() >= (0.3 if setting.theme == "offers" else 0.03):
+        return ()
+    at, lasts_s = round(rng.uniform(1.0, setting.length_s - 5.0), 3), round(rng.uniform(2.0, 20.0), 3)
+    return (
+        Fault(at, "offers-spoilt", 0, lasts_s, rng.choice(SPOILT_OFFERS)),
+        Fault(round(at + rng.uniform(0.0, min(lasts_s, 4.0)), 3), "handover", 0, 1.0, rng.choice(("", "then-cut"))),
+    )
 
 
 def _faults(rng: random.Random, setting: Setting, theme: Theme, intensity: int) -> tuple[Fault, ...]:

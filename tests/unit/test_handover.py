@@ -7,7 +7,16 @@ from world import VIP, World, pair, reasons, settled, undelivered
 
 from vipd.core import messages as m
 from vipd.core.annotations import OFFER, REQUEST, SHARED, render_request, render_shared
-from vipd.core.model import OPERATOR_PRIORITY, AddressClaim, AssignVerdict, CallFailed, CallFailure, Fence, Request
+from vipd.core.model import (
+    OPERATOR_PRIORITY,
+    AddressClaim,
+    AssignVerdict,
+    CallFailed,
+    CallFailure,
+    Conflict,
+    Fence,
+    Request,
+)
 from vipd.core.reasons import Phase, WriteKind
 
 
@@ -104,6 +113,82 @@ def test_a_cancel_whose_answer_is_lost_leaves_the_holder_quiet_until_one_succeed
     world.run(2)
     assert not alone.state.quiet
     assert world.active() == ["a"]
+
+
+def refusing_offers(world: World, failure: CallFailure) -> None:
+    """An admission policy that takes no offers, or an API server that fails at them."""
+    genuine = world.lease.replace
+
+    def replace_(now, base, draft):
+        if draft.annotations.get(OFFER):
+            return CallFailed(failure, "no offers here")
+        return genuine(now, base, draft)
+
+    world.lease.replace = replace_  # type: ignore[method-assign]
+
+
+def stripping_offers(world: World) -> None:
+    """A webhook that takes the offer out on its way in."""
+    genuine = world.lease.replace
+
+    def replace_(now, base, draft):
+        kept = {key: text for key, text in draft.annotations.items() if key != OFFER}
+        return genuine(now, base, replace(draft, annotations=kept))
+
+    world.lease.replace = replace_  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("fence", list(Fence))
+@pytest.mark.parametrize("spoil", ["forbidden", "invalid", "server", "stripped"])
+def test_an_offer_that_never_comes_to_stand_is_given_up_and_costs_no_right(spoil, fence):
+    world = settled("a", fence=fence)
+    alone = world.members["a"]
+    if spoil == "stripped":
+        stripping_offers(world)
+    else:
+        refusing_offers(world, CallFailure[spoil.upper()])
+    before = alone.requests
+    request(world)
+    gaps = undelivered(world, 4)
+    # With fence lease the address is off while it is offered.
+    assert gaps == [] if fence is Fence.ENI else gaps[-1] - gaps[0] < 1.0
+    assert (alone.state.phase, alone.state.quiet) == (Phase.ACTIVE, False)
+    assert world.lease.view.request is None
+    assert world.lease.view.transitions == 0
+    [given_up] = [n for n in alone.notes if n.reason.value == "offer-not-taken"]
+    assert given_up.warning
+    assert "took or kept no offer" in given_up.detail
+    assert alone.requests - before < 20
+    assert [c.after for c in alone.changes] == [Phase.ACTIVE]
+
+
+@pytest.mark.parametrize("duration", [1, 3])
+def test_a_leaving_member_whose_offers_are_refused_releases_at_once(duration):
+    world = settled(duration_s=duration, interval_s=duration / 3)
+    active, standby = pair(world)
+    refusing_offers(world, CallFailure.FORBIDDEN)
+    world.tell(active, m.StopAsked())
+    assert undelivered(world, 1) == []
+    assert world.lease.view.holder == standby.name
+
+
+def test_a_request_that_comes_while_another_is_answered_outlives_the_cancel():
+    world = settled("a")
+    request(world, id="r1")
+    world.run(1.0)
+    request(world, id="r2")
+    world.run(1.5)
+    offers = {view.offer.id for _, view in world.lease.history if view and view.offer}
+    assert offers == {"r1", "r2"}
+
+
+def test_writes_that_all_conflict_are_not_sent_as_fast_as_the_api_answers():
+    world = settled("a")
+    alone = world.members["a"]
+    world.lease.replace = lambda now, base, draft: Conflict("whatever was read")  # type: ignore[method-assign]
+    before = alone.requests
+    world.run(5)
+    assert alone.requests - before < 80
 
 
 def test_a_holder_killed_after_its_offer_is_replaced_at_once():

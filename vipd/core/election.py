@@ -257,6 +257,8 @@ def _next_wake(s: State, now: float) -> float | None:
             s.handover.again_at,
             s.address.defend_due_at,
         ]
+        if s.quiet:
+            times.append(s.handover.write_due_at)
         if s.handover.waiting_since is not None:
             times.append(s.handover.waiting_since + timing.CALL_WAIT_S)
     elif s.lease.known:

@@ -18,7 +18,7 @@ from vipd.core import timing
 from vipd.core.eni import cannot_move
 from vipd.core.model import Fence, LeaseView
 from vipd.core.reasons import Phase, Reason, WriteKind
-from vipd.core.state import State
+from vipd.core.state import NEVER, State
 from vipd.core.turn import Turn
 
 
@@ -115,7 +115,10 @@ def _offer(t: Turn, wanted: Motive) -> None:
         to=wanted.to,
         stays=wanted.stays,
         by_operator=wanted.by_operator,
+        sent_since=None,
         stands_since=None,
+        refused=False,
+        write_due_at=NEVER,
         count=count,
         waiting_since=None,
     )
@@ -143,7 +146,11 @@ def _offering(t: Turn, wanted: Motive | None) -> None:
     if wanted is None or _patience_over(t.state, t.now):
         _end(t, wanted)
         return
-    if not _offer_stands(s) and _may_write(s, t.now) and not s.address.removing and not s.address.putting:
+    if _offer_stands(s) or s.address.removing or s.address.putting:
+        return
+    if _may_write(s, t.now) and t.now >= h.write_due_at:
+        if h.sent_since is None:
+            t.handover(sent_since=t.now)
         t.write(WriteKind.RECREATE if s.lease.absent else WriteKind.OFFER)
 
 
@@ -158,11 +165,28 @@ def _patience_over(s: State, now: float) -> bool:
 
 
 def patience_ends(s: State) -> float | None:
-    """When an offer that stands is given up."""
-    if s.handover.stands_since is None:
+    """When the offer is given up: one that stands, and one that does not come to stand.
+
+    The latter while there is time for two more attempts to renew: an offer that the API does not take, or does not
+    keep, must not cost the right to act.
+    """
+    h = s.handover
+    patience = timing.OFFER_PATIENCE_UNBORNE_S if s.fence is Fence.LEASE else timing.OFFER_PATIENCE_S
+    if h.stands_since is not None:
+        return h.stands_since + patience
+    if h.sent_since is None or s.lease.writing is not None or s.lease.unsettled:
+        # Not sent, or it is not known yet what became of it.
         return None
-    unborne = s.fence is Fence.LEASE
-    return s.handover.stands_since + (timing.OFFER_PATIENCE_UNBORNE_S if unborne else timing.OFFER_PATIENCE_S)
+    if h.refused:
+        return h.sent_since
+    spare = 2 * timing.attempt_timeout_s(s.config.duration_s)
+    return min(h.sent_since + patience, s.holder.right_until - spare)
+
+
+def offer_answered(t: Turn) -> None:
+    """A write of the offer was answered OK.  Where it does not stand, somebody took it out on the way in."""
+    if not _offer_stands(t.state):
+        t.handover(write_due_at=t.now + timing.RETRY_S)
 
 
 def _end(t: Turn, wanted: Motive | None) -> None:
@@ -187,7 +211,9 @@ def cancelled(t: Turn) -> None:
     s = t.state
     reason = s.handover.reason
     if reason is not None and s.handover.stays:
-        t.note(Reason.OFFER_NOT_TAKEN, f"nobody took the offer ({reason.value}): the tenure goes on")
+        stood = s.handover.stands_since is not None
+        why = "nobody took the offer" if stood else "the Kubernetes API took or kept no offer"
+        t.note(Reason.OFFER_NOT_TAKEN, f"{why} ({reason.value}): the tenure goes on", warning=not stood)
     t.end_offer()
     if reason is Reason.CANNOT_MOVE:
         t.handover(again_at=t.now + timing.OFFER_AGAIN_S)

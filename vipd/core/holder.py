@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vipd.core import timing
 from vipd.core.eni import mapping_rules, new_tenure
-from vipd.core.handover import adopt_offer, cancelled, handover_rules
+from vipd.core.handover import adopt_offer, cancelled, handover_rules, offer_answered
 from vipd.core.holding import may_hold
 from vipd.core.messages import AddressesPut, AddressLost, Announce, ClaimSeen, PutAddresses
 from vipd.core.model import Fence, LeaseView
@@ -39,6 +39,8 @@ def hold(t: Turn, view: LeaseView, *, sent_at: float, kind: WriteKind) -> None:
         new_tenure(t)
     elif kind is WriteKind.CANCEL:
         cancelled(t)
+    elif kind is WriteKind.OFFER:
+        offer_answered(t)
     adopt_offer(t, view)
     if view.tenure is not None and view.tenure.moved != t.state.mapping.moved:
         t.lease(write_due_at=t.now)

@@ -21,6 +21,9 @@ SENT_AGAIN = frozenset({WriteKind.RENEW, WriteKind.OFFER, WriteKind.CANCEL})
 REFUSED = frozenset({CallFailure.UNAUTHORIZED, CallFailure.FORBIDDEN, CallFailure.INVALID})
 """Failures that do not go by of themselves: somebody has to do something."""
 
+NEVER_TAKEN = frozenset({CallFailure.FORBIDDEN, CallFailure.INVALID})
+"""Of these: sending the same again does not help."""
+
 
 def on_read(t: Turn, event: LeaseRead) -> None:
     """The answer to ReadLease."""
@@ -189,10 +192,21 @@ def on_wrote(t: Turn, event: LeaseWrote) -> None:
     elif isinstance(outcome, Written):
         _written(t, event, outcome.view)
     elif isinstance(outcome, Conflict | LeaseAbsent):
-        t.lease(unsettled=True, write_due_at=t.now, read_due_at=None)
-        t.read()
+        _refused_for_its_base(t)
     else:
         _write_failed(t, event, outcome)
+
+
+def _refused_for_its_base(t: Turn) -> None:
+    """Read what is there, at once; where that did not help (each write conflicts, whatever was read) after a pause."""
+    again = t.state.lease.conflicts > 0
+    t.lease(
+        unsettled=True,
+        conflicts=t.state.lease.conflicts + 1,
+        write_due_at=t.now,
+        read_due_at=t.now + timing.RETRY_S if again else None,
+    )
+    t.read_when_due()
 
 
 def _annotated(t: Turn, outcome: WriteOutcome) -> None:
@@ -216,7 +230,7 @@ def _written(t: Turn, event: LeaseWrote, view: LeaseView) -> None:
     released = event.kind is WriteKind.RELEASE
     known = t.state.lease.view
     overtaken = known is not None and not t.state.lease.absent and known.newer_than(view)
-    t.lease(unsettled=False, wrote_at=t.now, failing="", my_content=None if released else view.content)
+    t.lease(unsettled=False, conflicts=0, wrote_at=t.now, failing="", my_content=None if released else view.content)
     if not overtaken:
         _learn(t, view)
     elif not released and not t.names_me:
@@ -236,6 +250,8 @@ def _write_failed(t: Turn, event: LeaseWrote, failed: CallFailed) -> None:
         told = f"could not {event.kind} the Lease: {failed.detail}"
         t.note(Reason.LEASE_WRITE_FAILED, told, warning=failed.failure in REFUSED)
     _away(t)
+    if event.kind is WriteKind.OFFER and failed.failure in NEVER_TAKEN:
+        t.handover(refused=True)
     t.lease(
         failing=failed.failure.value,
         write_due_at=t.now + timing.RETRY_S,

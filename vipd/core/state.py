@@ -84,6 +84,8 @@ class LeaseSide:
     """No further word to the holder before this moment."""
     failing: str = ""
     """How the last write failed; empty after one that did not."""
+    conflicts: int = 0
+    """Writes in a row that were refused for their base."""
     unsettled: bool = False
     """A write of mine ended unknown or refused: read before the next one that is not a renewal."""
 
@@ -184,8 +186,14 @@ class HandoverSide:
     stays: bool = False
     """Not taken, it is cancelled and the tenure goes on; otherwise the Lease is released."""
     by_operator: bool = False
+    sent_since: float | None = None
+    """When the offer was first sent."""
     stands_since: float | None = None
     """When the offer was first known to stand in the Lease."""
+    refused: bool = False
+    """The API takes no such offer (a policy, a size): it never will."""
+    write_due_at: float = NEVER
+    """An offer that was answered OK and does not stand is not sent again before this moment."""
     count: int = 0
     """Offers made by this process: their ids."""
     again_at: float = NEVER

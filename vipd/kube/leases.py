@@ -149,14 +149,14 @@ class KubeLeases:
 
         Where it does not (a webhook changed the Lease on its way in, something else answers in the API server's
         place) it is unknown what was applied, and to be read.  The duration may differ: whoever counts, the holder
-        and the candidates, goes by the one that stands in the Lease.
+        and the candidates, goes by the one that stands in the Lease; but by none there is no right to count.
         """
         if not isinstance(outcome, Written):
             return outcome
         view = outcome.view
-        if (view.holder, view.transitions) == (draft.holder, draft.transitions):
+        if (view.holder, view.transitions) == (draft.holder, draft.transitions) and view.duration_s > 0:
             return outcome
-        told = f"holder {view.holder[:80]!r}, transitions {view.transitions}"
+        told = f"holder {view.holder[:80]!r}, transitions {view.transitions}, {view.duration_s} s"
         return CallFailed(CallFailure.INVALID, f"the answer to a write of {self._name} shows another Lease: {told}")
 
 
