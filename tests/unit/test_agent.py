@@ -31,6 +31,7 @@ class Kernel:
         self.done: list[str] = []
         self.slow_s = 0.0
         self.refuses: Vip | None = None
+        self.removals_refused = 0
         self.there: set[Vip] = set()
 
     async def borne(self) -> list[BorneAddress]:
@@ -46,6 +47,9 @@ class Kernel:
 
     async def remove(self, vip: Vip) -> bool:
         await asyncio.sleep(0)
+        if self.removals_refused:
+            self.removals_refused -= 1
+            raise LinkError(f"cannot remove {vip}")
         self.done.append(f"remove {vip.address}")
         self.there.discard(vip)
         return True
@@ -137,6 +141,40 @@ async def test_an_address_that_was_added_after_the_right_had_ended_is_taken_off_
     assert event.borne == {A.address}
     assert "right to bear it ended" in event.failure
     assert shell.kernel.done[-1] == f"remove {B.address}"
+
+
+async def test_an_addition_that_stalls_within_the_right_is_made_again_with_a_shorter_lifetime():
+    shell = Shell()
+    shell.kernel.slow_s = 0.1
+    shell.hands.put_addresses(m.PutAddresses(valid_s=2, not_after=shell.clock.at + 2.0, in_time=shell.clock.at + 0.05))
+    (event,) = await shell.settle()
+    assert event == m.AddressesPut(frozenset({A.address, B.address}))
+    assert shell.kernel.done == [
+        f"put {A.address} 2",
+        f"put {A.address} 1",
+        f"put {B.address} 2",
+        f"put {B.address} 1",
+    ]
+
+
+async def test_an_addition_too_late_for_any_lifetime_is_taken_off_again():
+    shell = Shell()
+    shell.kernel.slow_s = 0.7
+    shell.hands.put_addresses(m.PutAddresses(valid_s=2, not_after=shell.clock.at + 9.0, in_time=shell.clock.at + 0.05))
+    (event,) = await shell.settle()
+    assert isinstance(event, m.AddressesPut)
+    assert event.borne == frozenset()
+    assert shell.kernel.there == set()
+
+
+async def test_a_removal_that_fails_is_tried_once_more():
+    shell = Shell()
+    shell.hands.put_addresses(m.PutAddresses(valid_s=10, not_after=None))
+    await shell.settle()
+    shell.kernel.removals_refused = 1
+    shell.hands.remove_addresses(m.RemoveAddresses(Reason.STOPPING))
+    assert (await shell.settle())[-1] == m.AddressesRemoved()
+    assert shell.kernel.there == set()
 
 
 async def test_one_address_that_cannot_be_added_does_not_sink_the_others():

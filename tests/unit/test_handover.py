@@ -291,6 +291,31 @@ def test_fence_lease_puts_the_address_back_when_nobody_takes_the_offer():
     assert world.delivered()
 
 
+def test_fence_lease_whose_address_cannot_be_removed_lets_nobody_take_before_it_has_ended():
+    world = settled(fence=Fence.LEASE)
+    active, standby = pair(world)
+    active.removal_fails = True
+    both = []
+    world.on_step.append(lambda: both.append(world.now) if world.bears(active) and world.bears(standby) else None)
+    world.tell(active, m.StopAsked())
+    world.run(6)
+    assert both == []
+    assert world.active() == [standby.name]
+    assert active.exit_code == 0
+
+
+def test_fence_lease_whose_address_cannot_be_removed_offers_once_it_has_ended():
+    world = settled(fence=Fence.LEASE)
+    active, standby = pair(world)
+    active.removal_fails = True
+    both = []
+    world.on_step.append(lambda: both.append(world.now) if world.bears(active) and world.bears(standby) else None)
+    request(world)
+    world.run(6)
+    assert both == []
+    assert world.active() == [standby.name]
+
+
 # --------------------------------------------------------------------------------------------- checks
 
 
@@ -360,6 +385,93 @@ def test_an_outage_of_the_api_for_a_minute_changes_nothing_but_the_state():
     assert world.lease.view.holder == holder
     assert len(world.writers) == calls
     assert world.lease.view.transitions == 0
+
+
+@pytest.mark.parametrize("phase", [Phase.ACTIVE, Phase.HOLDING])
+@pytest.mark.parametrize("what", ["stall", "jump"])
+def test_who_stands_still_for_a_moment_in_an_outage_answers_on(what, phase):
+    world = settled("a")
+    alone = world.members["a"]
+    alone.api = False
+    world.run(6 if phase is Phase.HOLDING else 0.3)
+    assert alone.state.phase is phase
+    if what == "stall":
+        world.freeze("a")
+        world.run(1.6)
+        world.thaw("a")
+    else:
+        world.tell(alone, m.ClockJumped())
+    assert alone.state.doubt_since is not None
+    assert undelivered(world, 30) == []
+    assert alone.state.phase is Phase.HOLDING
+    alone.api = True
+    world.run(5)
+    assert world.active() == ["a"]
+    assert world.lease.view.transitions == 0
+
+
+def test_who_stood_still_in_an_outage_while_the_mapping_left_does_not_go_on():
+    world = settled("a")
+    alone = world.members["a"]
+    alone.api = False
+    world.run(6)
+    world.freeze("a")
+    world.run(1.6)
+    world.map_to("eni-b")
+    world.thaw("a")
+    world.run(12)
+    assert not world.bears(alone)
+
+
+@pytest.mark.parametrize("seconds", [6, 40])
+def test_an_address_that_is_deleted_in_an_outage_is_back_at_once(seconds):
+    world = settled("a")
+    alone = world.members["a"]
+    alone.api = False
+    world.run(seconds)
+    alone.address_until = float("-inf")
+    world.tell(alone, m.AddressLost(VIP))
+    world.run(0.01)
+    assert world.bears(alone)
+    assert undelivered(world, 20) == []
+    assert alone.state.phase is Phase.HOLDING
+
+
+def test_a_shorter_duration_ends_the_right_early_from_the_moment_it_is_sent():
+    world = settled("a", duration_s=15, interval_s=5.0)
+    alone = world.members["a"]
+    world.lost_replies = 1.0
+    world.tell(alone, m.Reconfigured(replace(alone.state.config, duration_s=3, interval_s=1.0)))
+    sent = world.now
+    world.run(0.05)
+    assert world.lease.view.duration_s == 3
+    alone.api = False
+    while alone.state.loud(world.now):
+        world.run(0.05)
+        assert world.now < sent + 3.0
+
+
+def test_a_shorter_duration_waits_for_the_next_tenure_with_fence_lease():
+    world = settled(duration_s=15, interval_s=5.0, fence=Fence.LEASE)
+    active, standby = pair(world)
+    for member in (active, standby):
+        world.tell(member, m.Reconfigured(replace(member.state.config, duration_s=3, interval_s=1.0)))
+    world.run(5)
+    assert world.lease.view.duration_s == 15
+    request(world)
+    world.run(5)
+    assert (world.lease.view.holder, world.lease.view.duration_s) == (standby.name, 3)
+
+
+def test_a_mapping_that_is_never_confirmed_is_asked_for_slowly_in_the_end():
+    world = World("a", ask_fast_s=2.0, ask_slow_s=15.0)
+    world.members["a"].imds = False
+    world.run(45)
+    asked = []
+    genuine = world._imds
+    world._imds = lambda member, at: (asked.append(at), genuine(member, at))[1]
+    world.run(60)
+    assert 3 <= len(asked) <= 5
 
 
 def test_a_node_lost_during_an_outage_is_replaced_one_duration_after_the_api_is_back():

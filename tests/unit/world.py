@@ -127,6 +127,7 @@ class Member:
     api: bool = True
     imds: bool = True
     hears: bool = True
+    removal_fails: bool = False
     ec2: AssignVerdict = AssignVerdict.OK
     exit_code: int | None = None
     address_until: float = float("-inf")
@@ -274,6 +275,8 @@ class World:
             case m.PutAddresses():
                 member.address_until = self.now + effect.valid_s
                 self.after(0.0005, lambda: self.tell(member, m.AddressesPut(frozenset({VIP}))))
+            case m.RemoveAddresses() if member.removal_fails:
+                self.after(0.0005, lambda: self.tell(member, m.AddressesRemoved(failure="no answer")))
             case m.RemoveAddresses():
                 member.address_until = float("-inf")
                 self.after(0.0005, lambda: self.tell(member, m.AddressesRemoved()))

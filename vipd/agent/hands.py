@@ -159,18 +159,30 @@ class Hands:
         failures: list[str] = []
         for vip in self.vips:
             try:
-                await self.kernel.put(vip, valid_s=effect.valid_s)
-                borne.add(vip.address)
-                if effect.not_after is not None and self.clock.now() > effect.not_after:
-                    # The send stalled past the end of the right, and `replace` re-adds what had expired.
-                    await self.kernel.remove(vip)
-                    borne.discard(vip.address)
+                if await self._put(vip, effect):
+                    borne.add(vip.address)
+                else:
                     failures.append(f"{vip}: the right to bear it ended meanwhile")
             except LinkError as error:
                 failures.append(str(error))
                 if await self._still_there(vip):
                     borne.add(vip.address)
         self._post(AddressesPut(borne=frozenset(borne), failure="; ".join(failures)))
+
+    async def _put(self, vip: Vip, effect: PutAddresses) -> bool:
+        """Add or refresh it with a lifetime that ends in time; False: too late for any, and it is not there."""
+        valid_s, in_time = effect.valid_s, effect.in_time
+        await self.kernel.put(vip, valid_s=valid_s)
+        while in_time is not None and self.clock.now() > in_time and valid_s > 1:
+            # It stalled on its way, but there is right left: a shorter lifetime, in the place of no address.
+            valid_s, in_time = valid_s - 1, in_time + 1
+            await self.kernel.put(vip, valid_s=valid_s)
+        latest = min((at for at in (in_time, effect.not_after) if at is not None), default=None)
+        if latest is None or self.clock.now() <= latest:
+            return True
+        # Past the end of the right, and `replace` re-adds what had expired.
+        await self.kernel.remove(vip)
+        return False
 
     async def _still_there(self, vip: Vip) -> bool:
         """Whether a refresh failed and left what was there: it answers until its lifetime ends; it is to be removed."""
@@ -187,10 +199,18 @@ class Hands:
         failures: list[str] = []
         for vip in self.vips:
             try:
-                await self.kernel.remove(vip)
+                await self._remove(vip)
             except LinkError as error:
                 failures.append(str(error))
         self._post(AddressesRemoved(failure="; ".join(failures)))
+
+    async def _remove(self, vip: Vip) -> None:
+        """Once more where it failed: as long as the address may be there nobody else may take."""
+        try:
+            await self.kernel.remove(vip)
+        except LinkError as error:
+            log.warning("trying once more: %s", error)
+            await self.kernel.remove(vip)
 
     # ------------------------------------------------------------------------------------- announce
 

@@ -100,15 +100,24 @@ def _notice_lateness(t: Turn, event: Event) -> None:
     """A timer that comes late means that this process or machine stood still: read the Lease before anything else."""
     wake_at = t.state.wake_at
     if isinstance(event, ClockJumped):
-        t.set(doubt_since=t.now)
+        _doubt(t)
         t.holder(right_until=NEVER, jumped_at=t.now)
-        t.lease(write_due_at=t.now, read_due_at=None)
+        t.lease(write_due_at=t.now)
         t.note(Reason.CLOCK_JUMPED, "the clocks disagree about the time gone by: reading the Lease first", warning=True)
     elif wake_at is not None and t.now > wake_at + timing.LATE_S:
         late = t.now - wake_at
-        t.set(doubt_since=t.now)
-        t.lease(read_due_at=None)
+        _doubt(t)
         t.note(Reason.CLOCK_LATE, f"stood still for {late:.1f} s: reading the Lease first", warning=True)
+
+
+def _doubt(t: Turn) -> None:
+    """Much may have happened meanwhile: to the Lease, to the mapping, and on the link."""
+    t.set(doubt_since=t.now)
+    t.lease(read_due_at=None)
+    if t.state.phase is Phase.HOLDING:
+        t.mapping(ask_due_at=t.now)
+        # A machine that stood still answered nobody who asked on the link.
+        t.sharing(unheard=True)
 
 
 def _hear(t: Turn, event: Event) -> None:
@@ -238,6 +247,7 @@ def _next_wake(s: State, now: float) -> float | None:
         s.lease.read_due_at,
         s.lease.write_due_at,
         s.address.put_due_at,
+        s.address.lingers_until,
         s.mapping.ask_due_at,
         s.mapping.assign_due_at,
         s.stop_by,

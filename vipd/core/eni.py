@@ -131,7 +131,7 @@ def on_mapping_seen(t: Turn, event: MappingSeen) -> None:
     s = t.state
     t.mapping(asking=False, seen=event.mapping, seen_at=t.now)
     if any(event.mapping.get(a) is Mapped.MINE for a in s.config.addresses):
-        t.mapping(mine_at=t.now)
+        t.mapping(mine_at=t.now, mine_asked_at=event.asked_at)
     silent = any(event.mapping.get(a, Mapped.UNKNOWN) is Mapped.UNKNOWN for a in s.config.addresses)
     if silent:
         since = s.mapping.silent_since if s.mapping.silent_since is not None else event.asked_at
@@ -146,7 +146,7 @@ def on_mapping_seen(t: Turn, event: MappingSeen) -> None:
 def _plan_question(t: Turn) -> None:
     s = t.state
     lately = max(s.holder.took_at, s.mapping.last_write_at) + timing.MAPPING_LAG_S
-    pause = s.config.ask_fast_s if t.now < lately or not s.mapping.confirmed else s.config.ask_slow_s
+    pause = s.config.ask_fast_s if t.now < lately else s.config.ask_slow_s
     t.mapping(ask_due_at=t.now + pause)
 
 

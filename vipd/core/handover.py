@@ -146,12 +146,17 @@ def _offering(t: Turn, wanted: Motive | None) -> None:
     if wanted is None or _patience_over(t.state, t.now):
         _end(t, wanted)
         return
-    if _offer_stands(s) or s.address.removing or s.address.putting:
+    if _offer_stands(s) or s.address.putting or not _off(s, t.now):
         return
     if _may_write(s, t.now) and t.now >= h.write_due_at:
         if h.sent_since is None:
             t.handover(sent_since=t.now)
         t.write(WriteKind.RECREATE if s.lease.absent else WriteKind.OFFER)
+
+
+def _off(s: State, now: float) -> bool:
+    """Fence lease: whether what was to be taken off before another may take is off.  (Else nothing is taken off.)"""
+    return not s.address.removing and (s.fence is Fence.ENI or now >= s.address.lingers_until)
 
 
 def _offer_stands(s: State) -> bool:
@@ -283,7 +288,7 @@ def release_rules(t: Turn) -> None:
         if not s.leaving:
             t.set(letting_go=None)
         return
-    if s.fence is Fence.LEASE and s.address.removing:
+    if s.fence is Fence.LEASE and not _off(s, t.now):
         return
     if t.now >= s.lease.write_due_at:
         t.write(WriteKind.RELEASE)

@@ -115,12 +115,12 @@ def plumb_rules(t: Turn) -> None:
         lives_until=t.now + valid,
         put_due_at=_next_put(t, renewed_at),
     )
-    not_after = None
+    not_after = in_time = None
     if s.fence is Fence.LEASE:
         # An addition that stalls on its way would let the address outlive the Lease by as long.
         in_time = timing.address_ends_at(renewed_at, s.holder.duration_s) - valid + timing.PUT_STALL_S
-        not_after = min(s.holder.right_until, in_time)
-    t.emit(PutAddresses(valid_s=valid, not_after=not_after))
+        not_after = s.holder.right_until
+    t.emit(PutAddresses(valid_s=valid, not_after=not_after, in_time=in_time))
 
 
 def _next_put(t: Turn, renewed_at: float) -> float | None:
@@ -167,11 +167,24 @@ def on_address_lost(t: Turn, event: AddressLost) -> None:
     if event.address not in s.address.borne:
         return
     t.address(borne=s.address.borne - {event.address})
-    if s.phase is not Phase.ACTIVE or s.address.removing:
+    if s.address.removing:
+        return
+    if s.phase in (Phase.HOLDING, Phase.YIELDING):
+        _answer_on(t)
+        return
+    if s.phase is not Phase.ACTIVE:
         return
     t.address(put_due_at=t.now)
     if t.now < s.address.lives_until:
         t.note(Reason.ADDRESS_RESTORED, f"{event.address} was removed by somebody else; adding it again", warning=True)
+
+
+def _answer_on(t: Turn) -> None:
+    """A quiet bearer lost an address before its lifetime ended: the VPC delivers here still, so it is put back at once."""
+    s = t.state
+    if s.fence is Fence.ENI and t.now < s.address.lives_until and s.doubt_since is None:
+        t.address(put_due_at=t.now)
+        plumb_rules(t)
 
 
 def announce(t: Turn) -> None:
@@ -206,6 +219,9 @@ def right_ended(t: Turn) -> None:
     t.address(put_due_at=t.now if s.address.put_due_at is None else s.address.put_due_at)
     if may_hold(t.state):
         t.enter(Phase.HOLDING, Reason.API_AWAY, detail)
+        if s.doubt_since is not None:
+            # It stood still: whoever asked on the link meanwhile heard nobody.
+            t.sharing(unheard=True)
     else:
         t.enter(Phase.YIELDING, why, detail)
 

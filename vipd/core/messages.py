@@ -207,10 +207,14 @@ class Rewatch:
 
 @dataclass(frozen=True, slots=True)
 class PutAddresses:
-    """Add or refresh all VIPs.  Past ``not_after`` the shell undoes it: `replace` re-adds an expired address."""
+    """Add or refresh all VIPs.  Past ``not_after`` the shell undoes it: `replace` re-adds an expired address.
+
+    ``in_time``: carried out later than this the lifetime would end too late; then the shell makes it a second shorter.
+    """
 
     valid_s: int
     not_after: float | None
+    in_time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ class AddressSide:
     """What the kernel bears by our hand."""
 
     borne: frozenset[Address] = frozenset()
+    lingers_until: float = NEVER
+    """When a removal failed: until then the kernel may keep the addresses."""
     lives_until: float = NEVER
     """When the kernel would remove the addresses if nothing more were done (not later than it really does)."""
     put_due_at: float | None = None
@@ -162,6 +164,8 @@ class MappingSide:
     seen_at: float = NEVER
     mine_at: float = NEVER
     """When a reading last showed a VIP on my ENI."""
+    mine_asked_at: float = NEVER
+    """When the question of that reading was asked."""
     asking: bool = False
     ask_due_at: float | None = None
     contrary: frozenset[Address] = frozenset()

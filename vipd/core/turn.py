@@ -82,11 +82,16 @@ class Turn:
         lease = self.state.lease
         base = None if lease.absent or kind in (WriteKind.CREATE, WriteKind.RECREATE) else lease.view
         self.lease(writing=kind)
+        draft = draft_for(self.state, kind)
+        if draft.holder and draft.duration_s < self.state.holder.duration_s:
+            # The candidates may count by the shorter duration from now on, whether or not I get to hear so.
+            ends_at = self.now + draft.duration_s - timing.margin_s(draft.duration_s)
+            self.holder(right_until=min(self.state.holder.right_until, ends_at))
         self.emit(
             WriteLease(
                 kind=kind,
                 base=base,
-                draft=draft_for(self.state, kind),
+                draft=draft,
                 timeout_s=timing.attempt_timeout_s(self.state.config.duration_s),
             )
         )
@@ -126,7 +131,8 @@ class Turn:
 
     def withdraw(self, reason: Reason) -> None:
         """Take the addresses off the interface."""
-        self.address(removing=True, put_due_at=None, announce_due=(), lives_until=NEVER)
+        lingers_until = max(self.state.address.lingers_until, self.state.address.lives_until)
+        self.address(removing=True, put_due_at=None, announce_due=(), lives_until=NEVER, lingers_until=lingers_until)
         self.emit(RemoveAddresses(reason=reason))
 
     def start_hold_down(self) -> None:
@@ -169,16 +175,22 @@ def draft_for(state: State, kind: WriteKind) -> LeaseDraft:
             annotations |= {REQUEST: None}
     return LeaseDraft(
         holder=config.identity,
-        duration_s=duration_s(state),
+        duration_s=duration_s(state, transitions),
         transitions=transitions,
         acquire_time=acquired,
         annotations=annotations,
     )
 
 
-def duration_s(state: State) -> int:
-    """The Lease duration to write: 2 s at least where the address ends with the Lease, in whole seconds."""
-    return max(state.config.duration_s, 2) if state.fence is Fence.LEASE else state.config.duration_s
+def duration_s(state: State, transitions: int) -> int:
+    """The Lease duration to write: where the address ends with the Lease, 2 s at least, in whole seconds.
+
+    There a shorter one waits for the next tenure: the address bears a lifetime by the longer one.
+    """
+    if state.fence is not Fence.LEASE:
+        return state.config.duration_s
+    same_tenure = state.lease.view is not None and state.holder.key == (state.lease.view.uid, transitions)
+    return max(state.config.duration_s, 2, state.holder.duration_s if same_tenure else 0)
 
 
 def _tenure(state: State, transitions: int) -> Tenure:

@@ -15,7 +15,7 @@ from vipd.core.messages import AddressesRemoved, Exit, MappingSeen
 from vipd.core.model import Fence, LeaseView, Mapped
 from vipd.core.reasons import Phase, Reason
 from vipd.core.sharing import unheard_rules
-from vipd.core.state import State
+from vipd.core.state import NEVER, State
 from vipd.core.turn import Turn
 
 
@@ -77,7 +77,9 @@ def yielding_rules(t: Turn) -> None:
         return
     if s.doubt_since is not None:
         t.read_when_due()
-        return
+        ask_rules(t)
+        if not _still_here(s):
+            return
     why = _time_to_withdraw(s, t.now)
     if why is not None:
         t.set(reason=why)
@@ -86,6 +88,14 @@ def yielding_rules(t: Turn) -> None:
     plumb_rules(t)
     ask_rules(t)
     unheard_rules(t)
+
+
+def _still_here(s: State) -> bool:
+    """Whether a member that stood still in an outage of the API may go on: IMDS, asked since then, says so.
+
+    The Lease cannot be read; what entitles to HOLDING is the mapping, and the address has not ended meanwhile.
+    """
+    return s.phase is Phase.HOLDING and s.doubt_since is not None and s.mapping.mine_asked_at >= s.doubt_since
 
 
 def _why_no_longer(s: State) -> Reason:
@@ -140,7 +150,9 @@ def on_mapping_seen_yielding(t: Turn, event: MappingSeen) -> None:
 def on_removed(t: Turn, event: AddressesRemoved) -> None:
     """The addresses are off the interface (or will be, when the kernel's lifetime ends)."""
     t.address(removing=False, borne=frozenset(), lives_until=t.now)
-    if event.failure:
+    if not event.failure:
+        t.address(lingers_until=NEVER)
+    else:
         t.note(t.state.reason, f"could not remove the VIP, its lifetime ends it: {event.failure}", warning=True)
     if t.state.phase in (Phase.YIELDING, Phase.HOLDING):
         _leave_yielding(t, t.state.reason)
