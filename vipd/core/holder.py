@@ -180,7 +180,7 @@ def on_address_lost(t: Turn, event: AddressLost) -> None:
 
 
 def _answer_on(t: Turn) -> None:
-    """A quiet bearer lost an address before its lifetime ended: the VPC delivers here still, so it is put back at once."""
+    """A quiet bearer lost an address before its lifetime ended: the VPC delivers here still, so it is put back."""
     s = t.state
     if s.fence is Fence.ENI and t.now < s.address.lives_until and s.doubt_since is None:
         t.address(put_due_at=t.now)

@@ -170,7 +170,7 @@ def draft_for(state: State, kind: WriteKind) -> LeaseDraft:
         annotations |= {OFFER: render_offer(_offer(state, transitions)), REQUEST: None}
     elif kind is WriteKind.CANCEL:
         annotations |= {OFFER: None}
-        if view.request is not None and view.request.id == state.handover.id:
+        if view is not None and view.request is not None and view.request.id == state.handover.id:
             # The offer that would have answered it never came to stand: it must not be made for ever.
             annotations |= {REQUEST: None}
     return LeaseDraft(
