@@ -6,18 +6,21 @@ import io
 import json
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from vipd.lab.campaign.eyes import Sight
+from vipd.lab.campaign.logs import LogReader
 from vipd.lab.campaign.report import print_report, rows_of, totals_of, write_json_line
-from vipd.lab.campaign.verdict import EpisodeResult, Observed, judge, left_behind, nothing_tried
+from vipd.lab.campaign.verdict import EpisodeResult, Holding, Observed, judge, left_behind, nothing_tried
 from vipd.lab.measure import Away
 from vipd.lab.observer import Announcement, Bearing
 from vipd.lab.probes import ProbeLog, Window
+from vipd.lab.setting import Setting
 
 VIP, VIP6, STRANGE = ip_address("10.0.1.100"), ip_address("fd00:10:0:1::100"), ip_address("10.0.1.77")
-BEGUN, HEALED, ENDED = 100.0, 110.0, 115.0
+JUDGED_FROM, BEGUN, HEALED, ENDED = 90.0, 100.0, 110.0, 115.0
 
 SIGHT = Sight(
     owner="b",
@@ -28,17 +31,18 @@ SIGHT = Sight(
     delivered={VIP: "b"},
 )
 GOOD = Observed(
+    judged_from=JUDGED_FROM,
     begun_at=BEGUN,
     healed_at=HEALED,
     ended_at=ENDED,
     missing="",
-    barred=False,
+    barred=frozenset(),
     owner_before="a",
     windows=[Window(5000, 40, 0.082, 101.0, "a", "b")],
     bearings=[Bearing("a", VIP, 50.0, 105.0), Bearing("b", VIP, 104.0)],
     away=[],
     ports={"a": "a", "b": "b"},
-    holders=[(50.0, "a"), (103.0, "b")],
+    holders=[Holding(50.0, "a"), Holding(102.8, "a", offered=True), Holding(103.0, "b")],
     takes=1,
     announcements=[Announcement(104.1, "b", VIP, "garp-request", "")],
     foreign_calls=[],
@@ -67,6 +71,11 @@ def test_two_owners_on_a_plain_segment_are_found() -> None:
     assert (result.ok, result.reason) == (False, "two owners for 1000.0 ms")
 
 
+def test_two_owners_between_two_episodes_are_found() -> None:
+    before = [Bearing("a", VIP, 50.0, 93.0), Bearing("b", VIP, 92.0, 94.0), Bearing("b", VIP, 104.0)]
+    assert verdict(bearings=before, ports=None).two_owners_ms == 1000.0
+
+
 def test_an_unplugged_bearer_is_no_second_owner() -> None:
     result = verdict(ports=None, away=[Away("a", 103.0, 106.0)])
     assert (result.ok, result.two_owners_ms) == (True, 0.0)
@@ -84,13 +93,25 @@ def test_an_announcement_of_one_that_the_lease_no_longer_names_is_found() -> Non
     assert not result.ok
 
 
+def test_an_announcement_of_a_holder_that_offers_is_found() -> None:
+    holders = [Holding(50.0, "a"), Holding(101.0, "a", offered=True), Holding(103.0, "b")]
+    [said] = verdict(holders=holders, announcements=[Announcement(102.0, "a", VIP, "na", "")]).foreign_acts
+    assert said == "node a announced 10.0.1.100 (na) while its own offer stood"
+
+
+@pytest.mark.parametrize("at", [101.2, 103.2])
+def test_an_announcement_that_may_have_been_sent_before_the_offer_or_after_its_end_is_right(at: float) -> None:
+    holders = [Holding(50.0, "a"), Holding(101.0, "a", offered=True), Holding(103.0, "a")]
+    assert verdict(holders=holders, announcements=[Announcement(at, "a", VIP, "na", "")]).ok
+
+
 @pytest.mark.parametrize("at", [102.9, 103.2])
 def test_an_announcement_that_may_have_been_sent_before_the_take_is_right(at: float) -> None:
     assert verdict(announcements=[Announcement(at, "a", VIP, "garp-reply", "")]).ok
 
 
 def test_while_nobody_holds_the_lease_nobody_is_foreign() -> None:
-    freed = [(50.0, "a"), (103.0, ""), (108.0, "b")]
+    freed = [Holding(50.0, "a"), Holding(103.0, ""), Holding(108.0, "b")]
     assert verdict(holders=freed, announcements=[Announcement(106.0, "a", VIP, "garp-reply", "")]).ok
 
 
@@ -127,7 +148,10 @@ def test_a_lab_that_does_not_converge_is_found_and_nothing_more_is_said_of_what_
 def test_a_hold_down_needs_a_fault_that_explains_it() -> None:
     barred = replace(SIGHT, roles={"a": "fault", "b": "active"})
     assert not verdict(sight=barred).ok
-    assert verdict(sight=barred, barred=True).ok
+    assert verdict(sight=barred, barred=frozenset("a")).ok
+    assert verdict(sight=barred, barred=frozenset("b")).reason == (
+        "node a sits out a hold-down, which no fault here explains"
+    )
 
 
 def test_an_exit_code_is_found() -> None:
@@ -213,3 +237,22 @@ def test_a_log_of_probes_forgets_what_is_old_and_still_answers_for_the_rest() ->
     assert [p.sent_at for p in log.between(0, 200)] == [105.0, 106.0, 107.0, 108.0, 109.0]
     assert log.stalls == [(106.0, 107.0)]
     assert log.window(107.0, 109.5).sent == 3
+
+
+def test_a_log_is_read_on_for_exceptions_that_nobody_expected(tmp_path: Path) -> None:
+    log, reader = tmp_path / "vipd-a.log", LogReader()
+    assert reader.crashes([log]) == []
+    log.write_text('{"message": "well"}\n')
+    assert reader.crashes([log]) == []
+    with log.open("a") as file:
+        file.write('{"message": "Task exception was never retrieved"}\n')
+    [told] = reader.crashes([log])
+    assert told.startswith("vipd-a.log tells of a crash: ")
+    assert reader.crashes([log]) == []
+
+
+def test_a_fence_by_the_lease_alone_is_judged_by_bearers_also_on_a_vpc() -> None:
+    assert not Setting().by_lease
+    assert Setting("bridge").by_lease
+    assert Setting(arguments=("--check", "x", "--fence", "lease")).by_lease
+    assert not Setting(arguments=("--fence", "eni")).by_lease

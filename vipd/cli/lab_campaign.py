@@ -88,7 +88,7 @@ async def play(args: argparse.Namespace, folder: Path) -> int:
             await campaign.run(take)
         finally:
             print_report(results, again=_command(args))
-    return 0 if all(result.ok for result in results) else 1
+    return 0 if results and all(result.ok for result in results) else 1
 
 
 def _sentence(result: EpisodeResult) -> str:

@@ -21,6 +21,9 @@ from vipd.lab.kubeapi.patch import merged
 from vipd.lab.kubeapi.records import LeaseWrite, Request, boottime
 from vipd.lab.kubeapi.server import KubeApi
 
+TOKENS_LAST_S = 7 * 86400
+"""Longer than any lab lives: nobody replaces the members' tokens, as a kubelet would."""
+
 UNLABELLED = {"metadata": {"labels": {"vipd.io/role": None}}}
 Rights = Iterable[tuple[str, str]]
 """(verb, resource) in the account's own namespace; those of CLUSTER_WIDE in the whole cluster."""
@@ -141,7 +144,7 @@ class Real:
         rules = [_rule(verb, what) for verb, what in rights if what not in CLUSTER_WIDE]
         everywhere = [_rule(verb, what) for verb, what in rights if what in CLUSTER_WIDE]
         await asyncio.to_thread(self._admin.grant, namespace, name, rules, everywhere=everywhere)
-        token = await asyncio.to_thread(self._admin.account_token, namespace, name)
+        token = await asyncio.to_thread(self._admin.account_token, namespace, name, lasts_s=TOKENS_LAST_S)
         self._front.users[token] = f"system:serviceaccount:{namespace}:{name}"
         return token
 

@@ -129,7 +129,7 @@ def _transitions(stage: Stage) -> int:
 
 
 def _two_owners_s(stage: Stage, start: float, end: float) -> float:
-    ports = {name: name for name in stage.lab.nodes} if stage.lab.setting.vpc else None
+    ports = None if stage.lab.setting.by_lease else {name: name for name in stage.lab.nodes}
     return two_owners_s(stage.lab.observer.bearings, start, end, delivered_to=ports)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from asyncio.subprocess import Process
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,11 @@ class Setting:
     @property
     def vpc(self) -> bool:
         return self.fabric == "vpc"
+
+    @property
+    def by_lease(self) -> bool:
+        """Whether nothing but the Lease tells two bearers apart: no ENI, or ``--fence lease``."""
+        return not self.vpc or ("--fence", "lease") in itertools.pairwise(self.arguments)
 
 
 @dataclass(slots=True)

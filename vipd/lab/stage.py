@@ -244,7 +244,7 @@ class Stage(Stagecraft):
         return None
 
     def foreign_ec2_writes(self, since: float) -> list[str]:
-        """EC2 writes for a VIP begun by a member that the Lease did not name at that moment."""
+        """EC2 writes for a VIP begun by a member that the Lease did not name at that moment, or whose offer stood."""
         found = []
         for call in self.lab.ec2.log:
             elsewhere = not set(self.vips) & set(call.addresses)
@@ -256,4 +256,6 @@ class Stage(Stagecraft):
                 names = {n.identity: n.name for n in self.lab.nodes.values()}
                 named = names.get(holders[-1].holder, "nobody") if holders else "nobody"
                 found.append(f"{call.caller} called {call.action} while the Lease named {named}")
+            elif node is not None and holders[-1].offers:
+                found.append(f"{call.caller} called {call.action} while its own offer stood")
         return found

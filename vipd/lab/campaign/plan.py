@@ -21,6 +21,10 @@ IMDS_LAGS_S = (0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 3.0, 3.0, 9.0)
 """How late IMDS shows a change of the mapping, drawn for each step; vipd believes it to be less than 10 s."""
 
 
+PATIENT = 0.2
+"""The share of steps before which a hold-down, of 30 s and more, is waited out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """One fault of an episode; both times in seconds, ``begins_s`` from the beginning of the episode."""
@@ -44,6 +48,8 @@ class Step:
     """Before it: a fault comes at any moment between two renewals."""
     imds_lag_s: float
     placed: tuple[Placed, ...]
+    patient: bool = False
+    """Whether a hold-down of the step before is waited out; else the member that sits it out is started anew."""
 
     @property
     def kind(self) -> str:
@@ -63,6 +69,7 @@ def steps(seed: int, *, duration_s: float, faults: Sequence[Fault]) -> Iterator[
     if not any(fault.moves for fault in faults):
         raise ValueError("a campaign needs a fault that changes something by itself")
     rng = random.Random(seed)
+    patience = random.Random(f"{seed}/patience")
     singles = list(faults)
     rng.shuffle(singles)
     pairs = _pairs(faults)
@@ -77,7 +84,7 @@ def steps(seed: int, *, duration_s: float, faults: Sequence[Fault]) -> Iterator[
         else:
             fault = rng.choice(singles)
             placed = (Placed(fault, rng.choice(fault.targets), 0.0, _lasts_s(rng, fault, duration_s)),)
-        yield Step(number, pause_s, lag_s, placed)
+        yield Step(number, pause_s, lag_s, placed, patient=patience.random() < PATIENT)
 
 
 _Aimed = tuple[Fault, Target]

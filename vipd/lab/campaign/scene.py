@@ -12,6 +12,12 @@ from vipd.lab.topology import LEASE, NAMESPACE
 GRACE_S = 30.0
 """A pod's default termination grace: a vipd that was told to stop has ended by then."""
 
+START_FAILED = (1, 3)
+"""Exit codes of a vipd that could not begin: failed at run time, or ran out of time."""
+
+NOT_DONE = (1, 3)
+"""Exit codes of a ``vipd handover`` that was refused, not taken, or ran out of time."""
+
 
 class Scene:
     """One episode on a stage.  ``notes``: what is worth telling, though it is no fault of vipd's."""
@@ -21,6 +27,7 @@ class Scene:
         self.alone = alone
         """Whether one fault plays by itself: then an operator's command has to succeed."""
         self.notes: list[str] = []
+        self._again: set[str] = set()
         self._unplugged: dict[str, float] = {}
         self._away: list[Away] = []
 
@@ -32,8 +39,14 @@ class Scene:
     async def start_vipd(self, name: str) -> None:
         await self.stage.lab.start_vipd(self.stage.node(name))
 
+    def may_start_again(self, name: str) -> bool:
+        """Whether a vipd that ended at its start may have: once, with the exit code of what it could not reach."""
+        process = self.stage.node(name).vipd
+        return name not in self._again and process is not None and process.returncode in START_FAILED
+
     async def start_again(self, name: str) -> None:
         """As a kubelet does with a container that ended; told, since the reader should know."""
+        self._again.add(name)
         process = self.stage.node(name).vipd
         self.notes.append(
             f"vipd on node {name} ended with exit code {process.returncode if process else None} at start"
@@ -52,6 +65,9 @@ class Scene:
         await self.stage.until_exit(name, within_s=GRACE_S)
 
     async def power_off(self, name: str) -> None:
+        process = self.stage.node(name).vipd
+        if process is not None and process.returncode is not None:
+            self.stage.complaints.append(f"vipd on node {name} ended with exit code {process.returncode}")
         await self.stage.power_off(name)
 
     async def power_on(self, name: str) -> None:
@@ -87,7 +103,8 @@ class Scene:
         told = f"vipd handover ended with exit code {said.code}: {_last(said.err or said.out)}"
         if said.code == 0:
             return
-        (self.stage.complaints if self.alone else self.notes).append(told)
+        expected = said.code in NOT_DONE and "Traceback" not in said.err and not self.alone
+        (self.notes if expected else self.stage.complaints).append(told)
 
 
 def _last(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vipd.lab.campaign.eyes import Sight
 from vipd.lab.measure import Away, two_owners_s
@@ -21,27 +21,40 @@ SEEN_LATE_S = 0.3
 """A frame is stamped when the lab reads it, which on a busy machine is later than it was sent."""
 
 
+class Holding(NamedTuple):
+    """What the Lease says from one write to the next."""
+
+    since: float
+    node: str
+    """Empty: nobody."""
+    offered: bool = False
+    """Whether the holder's own offer stands, with which it has promised to be quiet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One episode as the lab saw it; times are CLOCK_BOOTTIME seconds."""
 
+    judged_from: float
+    """Since when nothing must have happened that must never be: when the last episode was judged."""
     begun_at: float
+    """From when probes count."""
     healed_at: float
     """When the last fault was over."""
     ended_at: float
     missing: str
     """What was missing, when the time was over, to one node that serves and others that stand by; empty: nothing."""
-    barred: bool
-    """Whether a fault was played after which a member may sit out a hold-down."""
+    barred: frozenset[str]
+    """The nodes on which a fault was played after which their member may sit out a hold-down."""
     owner_before: str
     windows: Sequence[Window]
     """The probes of each VIP."""
     bearings: Sequence[Bearing]
     away: Sequence[Away]
     ports: dict[str, str] | None
-    """Node to the port it is behind; None on a plain L2 segment."""
-    holders: Sequence[tuple[float, str]]
-    """(since, node), in order; an empty node: nobody.  The first one is from before ``begun_at``."""
+    """Node to the port it is behind; None where nothing but the Lease tells two bearers apart."""
+    holders: Sequence[Holding]
+    """In order; the first one is from before ``judged_from``."""
     takes: int
     """How often the Lease was taken."""
     announcements: Sequence[Announcement]
@@ -93,7 +106,7 @@ def judge(
     seen: Observed, *, episode: int, kind: str, faults: Sequence[str], notes: Sequence[str] = (), logs: str = ""
 ) -> EpisodeResult:
     """The record of an episode; ``ok`` where nothing happened that must never be."""
-    span = (seen.begun_at, seen.ended_at)
+    span = (seen.judged_from, seen.ended_at)
     two_owners = two_owners_s(seen.bearings, *span, delivered_to=seen.ports, away=seen.away) * 1000
     two_bearers = two_owners_s(seen.bearings, *span, delivered_to=None, away=seen.away) * 1000
     foreign = (*seen.foreign_calls, *foreign_announcements(seen.announcements, seen.holders))
@@ -156,8 +169,8 @@ def nothing_tried(episode: int, reason: str, *, logs: str) -> EpisodeResult:
 
 def _wrong_labels(seen: Observed) -> list[str]:
     """Members that sit out a hold-down for no reason."""
-    barred = [name for name, role in seen.sight.roles.items() if role == "fault"]
-    return [] if seen.barred else [f"node {name} sits out a hold-down, which no fault here explains" for name in barred]
+    barred = [name for name, role in seen.sight.roles.items() if role == "fault" and name not in seen.barred]
+    return [f"node {name} sits out a hold-down, which no fault here explains" for name in barred]
 
 
 def left_behind(sight: Sight) -> tuple[str, ...]:
@@ -178,23 +191,25 @@ def left_behind(sight: Sight) -> tuple[str, ...]:
     return tuple(found)
 
 
-def foreign_announcements(
-    announcements: Sequence[Announcement], holders: Sequence[tuple[float, str]]
-) -> tuple[str, ...]:
-    """Announcements of a member while the Lease named another one, the first of each member.
+def foreign_announcements(announcements: Sequence[Announcement], holders: Sequence[Holding]) -> tuple[str, ...]:
+    """Announcements of a member while the Lease named another one, or while its own offer stood: the first of each.
 
     A Lease that is free, or gone, names nobody: its last holder may not have heard of that yet.
     """
-    found: dict[str, str] = {}
+    found: dict[tuple[str, bool], str] = {}
     for a in announcements:
         # Sent at some moment between the two: what was allowed at one of them was allowed.
-        named = {who for since, who in _during(holders, a.at - SEEN_LATE_S, a.at)}
+        during = _during(holders, a.at - SEEN_LATE_S, a.at)
+        named = {holding.node for holding in during}
+        told = f"node {a.node} announced {a.address} ({a.kind}) while"
         if named and a.node not in named and "" not in named:
-            found.setdefault(a.node, f"node {a.node} announced {a.address} ({a.kind}) while the Lease named {named}")
+            found.setdefault((a.node, False), f"{told} the Lease named {named}")
+        elif during and all(holding.node == a.node and holding.offered for holding in during):
+            found.setdefault((a.node, True), f"{told} its own offer stood")
     return tuple(found.values())
 
 
-def _during(holders: Sequence[tuple[float, str]], start: float, end: float) -> list[tuple[float, str]]:
-    """Who held it at any moment of the stretch."""
-    before = [h for h in holders if h[0] <= start][-1:]
-    return [*before, *(h for h in holders if start < h[0] <= end)]
+def _during(holders: Sequence[Holding], start: float, end: float) -> list[Holding]:
+    """What the Lease said at any moment of the stretch."""
+    before = [h for h in holders if h.since <= start][-1:]
+    return [*before, *(h for h in holders if start < h.since <= end)]

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from vipd.kube.connect import never_resend
 from vipd.lab.kubeapi.faults import Call, Fault, Faults
 from vipd.lab.kubeapi.kinds import LEASES, Object
 from vipd.lab.kubeapi.records import UNANSWERED, LeaseWrite, Request, boottime
@@ -57,7 +58,10 @@ class Front:
         """Serve on ``sock`` (bound; it may live in another network namespace), else on a free port of loopback."""
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+        # A write that was sent twice would be a conflict with itself.
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, auto_decompress=False, middlewares=(never_resend,)
+        )
         app = web.Application(client_max_size=16 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)

@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-LIFE = timedelta(days=1)
+LIFE = timedelta(days=8)
+"""Longer than any lab lives."""
 
 
 @dataclass(frozen=True, slots=True)

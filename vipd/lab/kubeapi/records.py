@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vipd.core.annotations import OFFER
+from vipd.kube.codec import parse_offer
 from vipd.lab.kubeapi.kinds import Object
 
 UNANSWERED = 0
@@ -66,6 +68,12 @@ class LeaseWrite:
     @property
     def holder(self) -> str:
         return str(self.object["spec"].get("holderIdentity") or "")
+
+    @property
+    def offers(self) -> bool:
+        """Whether an offer stands in it that binds the holder: one of this very tenure."""
+        offer = parse_offer(self.annotations.get(OFFER), self.holder, self.transitions)
+        return offer is not None
 
     @property
     def transitions(self) -> int:
