@@ -168,7 +168,7 @@ class Episodes:
         stage = self._stage
         within_s = stage.duration_s + stage.lab.setting.ec2_s + CONVERGES_IN_S
         # A vipd that was started anew has the time until it says what it is on top.
-        deadline = max(healed_at, min(stage.now(), healed_at + STARTS_IN_S)) + within_s
+        deadline = min(stage.now(), healed_at + STARTS_IN_S) + within_s
         while True:
             missing, since = self.unsettled(), stage.now()
             if not missing and await self._stays(self._owner()):
