@@ -24,6 +24,7 @@ from vipd.core.model import (
     AssignVerdict,
     BorneAddress,
     CallFailed,
+    CallFailure,
     Eni,
     Fence,
     LeaseDraft,
@@ -112,6 +113,10 @@ class Mappings:
         """Nothing to give back."""
 
 
+REFUSALS = frozenset({CallFailure.THROTTLED, CallFailure.UNAUTHORIZED, CallFailure.FORBIDDEN, CallFailure.INVALID})
+"""Answers that say that the write was not applied."""
+
+
 class Store(KubeLeases):
     """The production client; remembers what became of each write."""
 
@@ -119,8 +124,12 @@ class Store(KubeLeases):
         super().__init__(client, namespace=NAMESPACE, name=name)
         self.written: list[LeaseView] = []
         self.failures: list[CallFailed] = []
-        self.unknown = 0
-        """Writes of which nobody knows whether they were applied."""
+        self.cut_short = 0
+        """Writes whose member died before their answer."""
+
+    def unknown(self, refusals: frozenset[CallFailure]) -> int:
+        """Writes of which nobody knows whether they were applied; ``refusals``: failures that say they were not."""
+        return self.cut_short + sum(failed.failure not in refusals for failed in self.failures)
 
     async def create(self, draft: LeaseDraft, *, timeout_s: float) -> WriteOutcome:
         return await self._noted(super().create(draft, timeout_s=timeout_s))
@@ -138,12 +147,11 @@ class Store(KubeLeases):
             outcome = await write
         except asyncio.CancelledError:
             # Its member dies: whether it was applied, nobody will know.
-            self.unknown += 1
+            self.cut_short += 1
             raise
         if isinstance(outcome, Written):
             self.written.append(outcome.view)
         elif isinstance(outcome, CallFailed):
-            self.unknown += 1
             self.failures.append(outcome)
         return outcome
 
@@ -273,6 +281,7 @@ class Group:
         self.members: dict[str, Member] = {}
         self.all: list[Member] = []
         self.two_at_once: list[str] = []
+        self.refusals = REFUSALS
 
     def told(self) -> list[int]:
         """The versions that writes were answered with so far, in order."""
@@ -363,7 +372,7 @@ def judge(group: Group, witness: Witness, told: Sequence[int]) -> None:
     assert len(told) == len(set(told)), "two writes were told the same version"
     lost = [version for version in told if version not in versions]
     assert not lost or not witness.whole, f"writes that were answered OK are not in the history: {lost}"
-    unknown = sum(member.store.unknown for member in group.all)
+    unknown = sum(member.store.unknown(group.refusals) for member in group.all)
     extra = [version for version in versions if version not in told]
     assert len(extra) <= unknown, f"{len(extra)} versions that nobody was told of, {unknown} writes of unknown outcome"
     tenures = witness.tenures

@@ -99,6 +99,9 @@ async def _suffer(either: Any, folder: Path, name: str, fault: dict[str, Any]) -
     witness_at = either.kubeconfig(folder / f"{name}-witness")
     async with group_at(config, witness_at=witness_at, lease=name) as (group, witness):
         owner, _ = await owner_and_standby(group)
+        if "status" in fault:
+            # These are refused before anything is carried out: not one write may be doubled.
+            group.refusals |= {CallFailure.SERVER}
         before = len(witness.seen)
         verbs = {"get", "update", "create", "patch"}
         with either.faults.during(verbs=verbs, names={name}, chance=0.4, **fault):
