@@ -19,10 +19,11 @@ import vipd.core.sharing as sharing
 import vipd.core.timing as timing
 import vipd.core.turn as turn
 import vipd.core.yielding as yielding
+from vipd.agent.hands import Hands
 from vipd.aws.gate import Gate
 from vipd.aws.ipv6 import Ipv6Move
-from vipd.core.messages import AssignEni, ClockJumped
-from vipd.core.model import CallFailed, Conflict, Fence, LeaseAbsent, Mapped
+from vipd.core.messages import AssignEni, ClockJumped, PutAddresses
+from vipd.core.model import CallFailed, Conflict, Fence, LeaseAbsent, Mapped, Vip
 from vipd.core.reasons import Phase, Reason, WriteKind
 from vipd.core.state import NEVER, State
 from vipd.core.turn import Turn
@@ -374,7 +375,15 @@ def releases_before_withdrawing() -> Patches:
 
 @mutation("fence lease: the address's lifetime ends before the Lease")
 def unbounded_lifetime() -> Patches:
-    return [(timing, "lifetime_s", lambda fence, duration_s, elapsed_s: timing.ENI_LIFETIME_S)]
+    async def put(self: Hands, vip: Vip, effect: PutAddresses) -> bool:
+        # The shell would notice, and make it shorter.
+        await self.kernel.put(vip, valid_s=effect.valid_s)
+        return True
+
+    return [
+        (timing, "lifetime_s", lambda fence, duration_s, elapsed_s: timing.ENI_LIFETIME_S),
+        (Hands, "_put", put),
+    ]
 
 
 # ------------------------------------------------------------------------------------ handover, holding

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -170,19 +171,22 @@ class Hands:
         self._post(AddressesPut(borne=frozenset(borne), failure="; ".join(failures)))
 
     async def _put(self, vip: Vip, effect: PutAddresses) -> bool:
-        """Add or refresh it with a lifetime that ends in time; False: too late for any, and it is not there."""
-        valid_s, in_time = effect.valid_s, effect.in_time
-        await self.kernel.put(vip, valid_s=valid_s)
-        while in_time is not None and self.clock.now() > in_time and valid_s > 1:
-            # It stalled on its way, but there is right left: a shorter lifetime, in the place of no address.
-            valid_s, in_time = valid_s - 1, in_time + 1
+        """Add or refresh it with a lifetime that ends in time; False: none does any more, and it is not there."""
+        given_s = None
+        # Where it stalled on its way, but there is right left: a shorter lifetime, in the place of no address.
+        while (valid_s := self._fitting_s(effect)) > 0 and valid_s != given_s:
             await self.kernel.put(vip, valid_s=valid_s)
-        latest = min((at for at in (in_time, effect.not_after) if at is not None), default=None)
-        if latest is None or self.clock.now() <= latest:
+            given_s = valid_s
+        if valid_s > 0 and (effect.not_after is None or self.clock.now() <= effect.not_after):
             return True
         # Past the end of the right, and `replace` re-adds what had expired.
         await self.kernel.remove(vip)
         return False
+
+    def _fitting_s(self, effect: PutAddresses) -> int:
+        """The lifetime that ends in time when it begins now; 0 or less: none does."""
+        late_s = 0.0 if effect.in_time is None else self.clock.now() - effect.in_time
+        return effect.valid_s - max(0, math.ceil(late_s))
 
     async def _still_there(self, vip: Vip) -> bool:
         """Whether a refresh failed and left what was there: it answers until its lifetime ends; it is to be removed."""
