@@ -17,6 +17,12 @@ async def test_interfaces_that_are_up_are_not_waited_for(kernel: KernelLink) -> 
     await wait_for_interface(kernel, ["net1", "lo"], 3.0)
 
 
+async def test_interfaces_that_are_up_need_no_time_at_all(kernel: KernelLink) -> None:
+    await wait_for_interface(kernel, ["net1"], 0.0)
+    with pytest.raises(TimeUp, match=r"there is no interface net2 after 0 s"):
+        await wait_for_interface(kernel, ["net2"], 0.0)
+
+
 async def test_the_wait_ends_as_soon_as_the_last_interface_is_up(lan: Lan, kernel: KernelLink) -> None:
     waiting = asyncio.create_task(wait_for_interface(kernel, ["net1", "net2"], 5.0))
     await lan.set("net1", state="down")

@@ -117,6 +117,8 @@ def test_a_vip_may_name_its_prefix_and_interface(flags: list[str], vips: list[st
         ("fe80::1", "link-local"),
         ("fe80::1%net1", "link-local"),
         ("255.255.255.255", "broadcast"),
+        ("0.1.2.3", "this-network (0.0.0.0/8)"),
+        ("240.0.0.1", "reserved (240.0.0.0/4)"),
         ("::ffff:10.0.0.1", "IPv4-mapped"),
         ("10.0.1.1%", "interface name"),
         ("10.0.1.1%sixteen-letters-", "more than 15"),
@@ -325,10 +327,23 @@ def test_following_is_off_where_no_eni_is_managed() -> None:
         (["--no-follow", "--release", *BASE], "does nothing without following"),
         (["--ignore=10.0.0.300/8"], "is no CIDR block"),
         (["--release-after=0s"], "out of range"),
+        (
+            ["--release-after=10s"],
+            "flag --release-after: '10s' does nothing without releasing; allowed: with --release",
+        ),
+        (
+            ["--no-follow", "--follow-interface=net2", *BASE],
+            "flag --follow-interface: 'net2' does nothing without following; allowed: with --follow",
+        ),
     ],
 )
 def test_what_following_cannot_be_told_is_one_sentence(argv: list[str], said: str) -> None:
     assert said in refusal(*argv, base=())
+
+
+def test_how_long_to_wait_before_releasing_may_be_told_where_it_is_as_usual_or_where_there_is_releasing() -> None:
+    assert load("--release-after=30s").release_after_s == 30.0
+    assert load("--release", "--release-after=10s").release_after_s == 10.0
 
 
 def init(*argv: str, **environ: str) -> InitSettings:
@@ -441,6 +456,15 @@ def test_flag_beats_variable_beats_file(file: Path) -> None:
     assert (settings.priority, settings.grace_s, settings.lease_duration_s) == (3, 20.0, 9)
 
 
+@pytest.mark.parametrize("option", ["vip", "check"])
+def test_an_empty_value_beside_others_is_no_value(file: Path, option: str) -> None:
+    value = {"vip": "10.0.1.101", "check": "tcp://127.0.0.1:1"}[option]
+    assert f"flag --{option}: no value; allowed: " in refusal(f"--{option}={value}", f"--{option}=")
+    file.write_text(f"{option}: ['{value}', '']")
+    base = tuple(word for word in BASE if not word.startswith(f"--{option}="))
+    assert f"key {option}: no value; allowed: " in refusal(f"--config={file}", base=base)
+
+
 def test_a_file_alone_is_enough(file: Path) -> None:
     file.write_text(
         "# all of it\nvip:\n  - 10.0.1.100/24\n  - fd00:10:0:1::100\nlease: web\nlisten: off\nlease-duration: 6\n"
@@ -463,6 +487,7 @@ def test_an_empty_variable_says_nothing() -> None:
         ({"VIPD_LEAS": "x"}, "variable 'VIPD_LEAS': unknown; did you mean VIPD_LEASE?"),
         ({"VIPD_RENEW": "x"}, "did you mean VIPD_"),
         ({"VIPD_ZZZZZZZ": "x"}, "variable 'VIPD_ZZZZZZZ': unknown; known: VIPD_CHECK"),
+        ({"VIPD_HOME": "x"}, "variable 'VIPD_HOME': unknown; known: VIPD_CHECK"),
     ],
 )
 def test_an_unknown_variable_is_refused_with_a_hint(environ: dict[str, str], hint: str) -> None:
@@ -557,7 +582,13 @@ def test_without_the_downward_api_host_and_service_account_name_it(
 
 def test_a_wrong_downward_api_is_named() -> None:
     assert refusal(POD_IP="x").startswith("variable POD_IP: 'x' is not an IP address")
+    assert refusal(POD_IPS="10.0.0.1,x") == (
+        "variable POD_IPS: '10.0.0.1,x' has a part that is no IP address; allowed: status.podIPs of the Downward API"
+    )
     assert refusal(POD_NAMESPACE="A B").startswith("variable POD_NAMESPACE: ")
+    assert refusal(NODE_NAME="A_B") == (
+        "variable NODE_NAME: 'A_B' is no RFC 1123 name; allowed: spec.nodeName of the Downward API"
+    )
     assert refusal(POD_NAME="a b").startswith("variables POD_NAME and POD_UID: ")
 
 
@@ -634,6 +665,11 @@ def test_kube_proxy_may_be_elsewhere_or_not_there() -> None:
         ),
         (["--eni=none"], "--interface (by default): 'auto' asks IMDS for an ENI, but flag --eni says none"),
         (
+            ["--eni=eni-12345678%ens6"],
+            "flag --eni: names the ENI of ens6, but --interface (by default) is auto; allowed: --interface with that "
+            "name, or eni-... without %IF",
+        ),
+        (
             ["--kube-proxy=tcp://127.0.0.1:10256"],
             "flag --kube-proxy: 'tcp://127.0.0.1:10256' is no URL of http or https",
         ),
@@ -649,6 +685,14 @@ def test_what_a_host_cannot_be_told_is_one_error(argv: list[str], told: str) -> 
     with pytest.raises(ConfigError) as refused:
         host(*argv)
     assert told in str(refused.value)
+
+
+def test_a_host_whose_vips_name_their_interfaces_needs_no_imds() -> None:
+    argv = ["--vip=10.0.1.100%eth0", "--lease=w", "--eni=none"]
+    assert load_host(argv, {}).vips[0].interface == "eth0"
+    assert load_host(["--vip=10.0.1.100", "--lease=w", "--interface=ens6", "--eni=eni-12345678%ens6"], {}).eni_ids == {
+        "ens6": "eni-12345678"
+    }
 
 
 def test_a_host_needs_a_vip_and_a_lease() -> None:

@@ -166,6 +166,7 @@ def test_nodeport_ip_elects_the_node_whose_eni_gets_it(place: Place, shell: list
         ({"NODEPORT_IP": "10.0.0.201", "VIPD_LEASE": "web"}, "static", "web"),
         ({"NODEPORT_IP": "10.0.0.201", "VIPD_ADDRESS_MODE": "managed"}, "managed", "nodeport-10-0-0-201"),
         ({"NODEPORT_IP": "fd00:10::201/64"}, "static", "nodeport-fd00-10--201"),
+        ({"NODEPORT_IP": "FD00:10::BEEF/64"}, "static", "nodeport-fd00-10--beef"),
         ({"NODEPORT_IP": "; rm -rf *"}, "static", "nodeport-; rm -rf *"),
     ],
 )

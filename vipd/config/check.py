@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vipd.config import table
 from vipd.config.checkspec import CheckSpec
 from vipd.config.model import AddressMode, EniMode, FenceChoice, HostSettings, MemberSettings, SidecarSettings
 from vipd.config.option import wrong
+from vipd.config.table_host import AUTO
 from vipd.core import timing
 from vipd.core.model import Network, Vip
 from vipd.errors import ConfigError
@@ -46,10 +48,10 @@ def check_host(settings: HostSettings, origin: Origin) -> None:
     _check_member(settings, origin)
     if settings.address_mode is AddressMode.STATIC:
         _check_static(settings, origin)
-    if settings.interface == "auto" and settings.eni_mode is EniMode.NONE:
+    if any(vip.interface == AUTO for vip in settings.vips) and settings.eni_mode is EniMode.NONE:
         raise ConfigError(
-            f"{origin('interface')}: 'auto' asks IMDS for an ENI, but {origin('eni')} says none; allowed: the name of "
-            "an interface there"
+            f"{origin('interface')}: '{AUTO}' asks IMDS for an ENI, but {origin('eni')} says none; allowed: the name "
+            "of an interface there"
         )
     if settings.kube_proxy is not None and settings.kube_proxy in settings.checks:
         raise wrong(origin("check"), str(settings.kube_proxy), "is what --kube-proxy asks already", "each check once")
@@ -85,6 +87,13 @@ def _check_follow(settings: SidecarSettings, origin: Origin) -> None:
         )
     if settings.release and not settings.follow:
         raise ConfigError(f"{origin('release')}: 'true' does nothing without following; allowed: with --follow")
+    if settings.follow_interfaces and not settings.follow:
+        names = ", ".join(settings.follow_interfaces)
+        raise wrong(origin("follow-interface"), names, "does nothing without following", "with --follow")
+    usual_s = table.RELEASE_AFTER.parse(table.RELEASE_AFTER.default)
+    if settings.release_after_s != usual_s and not settings.release:
+        told = f"{settings.release_after_s:g}s"
+        raise wrong(origin("release-after"), told, "does nothing without releasing", "with --release")
 
 
 def _check_no_vips(settings: SidecarSettings, origin: Origin) -> None:
@@ -121,6 +130,11 @@ def _check_eni(settings: MemberSettings, origin: Origin) -> None:
     if settings.eni_mode is not EniMode.GIVEN:
         return
     missing = sorted({vip.interface for vip in settings.vips} - set(settings.eni_ids))
+    if missing == [AUTO]:
+        raise ConfigError(
+            f"{origin('eni')}: names the ENI of {', '.join(sorted(settings.eni_ids))}, but {origin('interface')} is "
+            f"{AUTO}; allowed: --interface with that name, or eni-... without %IF"
+        )
     if missing:
         raise ConfigError(
             f"{origin('eni')}: names no ENI for interface {', '.join(missing)}; "

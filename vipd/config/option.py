@@ -71,18 +71,22 @@ def quoted(value: str) -> str:
     return repr(value if len(value) <= SHOWN else value[:SHOWN] + "...")
 
 
-def did_you_mean(unknown: str, known: Iterable[str]) -> str:
-    """``; did you mean X?``, or nothing where no name is near."""
-    near = get_close_matches(unknown, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+def did_you_mean(unknown: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """``; did you mean X?``, or nothing where no name is near.
+
+    ``prefix``: what all names begin with.  It is not compared, because it would make any two of them near.
+    """
+    names = [name.removeprefix(prefix) for name in known]
+    near = get_close_matches(unknown.removeprefix(prefix), names, n=1, cutoff=0.6)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def understand(option: Option[T], raw: Raw) -> tuple[T, ...]:
     """Every value of what was said.  Raises ConfigError that names its origin."""
-    texts = [part for text in raw.texts for part in _split(option, text)] if option.repeatable else list(raw.texts)
-    if not texts:
+    parts = [_split(option, text) if option.repeatable else [text] for text in raw.texts]
+    if not parts or not all(parts):
         raise ConfigError(f"{raw.origin}: no value; allowed: {option.allowed}")
-    return tuple(_one(option, raw.origin, text.strip()) for text in texts)
+    return tuple(_one(option, raw.origin, text.strip()) for some in parts for text in some)
 
 
 def _one(option: Option[T], origin: str, text: str) -> T:

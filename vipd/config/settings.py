@@ -103,7 +103,7 @@ def from_flags(
         follow_interfaces=given.all(table.FOLLOW_INTERFACE),
         ignore=given.all(table.IGNORE),
         release=given.one(table.RELEASE, False),
-        release_after_s=given.one(table.RELEASE_AFTER, 30.0),
+        release_after_s=given.one(table.RELEASE_AFTER, table.RELEASE_AFTER.parse(table.RELEASE_AFTER.default)),
     )
     check(settings, given.origin)
     return settings
@@ -218,20 +218,21 @@ def _eni(given: Given, interface: str) -> tuple[EniMode, Mapping[str, str]]:
 
 def _pod(environ: Mapping[str, str]) -> PodInfo:
     """The Downward API's variables, as the manifests name them."""
-    ip = environ.get("POD_IP", "").strip()
-    namespace = environ.get("POD_NAMESPACE", "").strip()
+    ip, namespace, node = (environ.get(name, "").strip() for name in ("POD_IP", "POD_NAMESPACE", "NODE_NAME"))
     try:
         address = ipaddress.ip_address(ip) if ip else None
     except ValueError as error:
         raise wrong("variable POD_IP", ip, "is not an IP address", "status.podIP of the Downward API") from error
     if namespace:
         _expect("variable POD_NAMESPACE", namespace, values.label, "metadata.namespace of the Downward API")
+    if node:
+        _expect("variable NODE_NAME", node, values.subdomain, "spec.nodeName of the Downward API")
     return PodInfo(
         name=environ.get("POD_NAME", "").strip(),
         namespace=namespace,
         uid=environ.get("POD_UID", "").strip(),
         ip=address,
-        node=environ.get("NODE_NAME", "").strip(),
+        node=node,
         ips=_pod_ips(environ) | ({address} if address else set()),
     )
 
@@ -242,7 +243,8 @@ def _pod_ips(environ: Mapping[str, str]) -> frozenset[Address]:
     try:
         return frozenset(ipaddress.ip_address(text) for text in texts)
     except ValueError as error:
-        raise wrong("variable POD_IPS", ",".join(texts), str(error), "status.podIPs of the Downward API") from error
+        problem, allowed = "has a part that is no IP address", "status.podIPs of the Downward API"
+        raise wrong("variable POD_IPS", ",".join(texts), problem, allowed) from error
 
 
 def _namespace(file: Path) -> str:

@@ -6,6 +6,7 @@ A wrong launch template is found out when nodes boot, one by one; so everything 
 from __future__ import annotations
 
 import argparse
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,7 +139,7 @@ def _address_mode(given: Given, node_os: NodeOs) -> AddressMode:
     if mode is AddressMode.MANAGED:
         raise wrong(
             given.origin("address-mode"),
-            mode,
+            str(mode),
             "cannot be on al2: its kernel (5.10) does not keep the protocol number by which vipd knows its addresses",
             "static",
         )
@@ -161,7 +162,8 @@ def _program(given: Given, node_os: NodeOs) -> Wheel | Image | None:
 
 def _kubeconfig(given: Given, program: Wheel | Image) -> KubeconfigFile | KubeconfigRole:
     path, role, cluster = (given.one(o, "") for o in (t.KUBECONFIG, t.KUBECONFIG_ROLE, t.KUBECONFIG_CLUSTER))
-    if path in KUBELETS:
+    # Two slashes at the beginning stay two in POSIX's normal form.
+    if posixpath.normpath(f"/{path.lstrip('/')}") in KUBELETS:
         raise wrong(
             given.origin("kubeconfig"),
             path,

@@ -17,6 +17,9 @@ from vipd.errors import ConfigError
 
 T = TypeVar("T")
 
+PREFIX = "VIPD_"
+"""Of every variable."""
+
 FILE_LIMIT = 1 << 20
 """Bytes: a configuration is a screenful; this stops /dev/zero."""
 
@@ -88,11 +91,11 @@ def _from_environ(
     passed_over = {option.variable for option in foreign}
     said: dict[str, Raw] = {}
     for variable, text in environ.items():
-        if not variable.startswith("VIPD_") or variable in passed_over or _SERVICE_LINKS.fullmatch(variable):
+        if not variable.startswith(PREFIX) or variable in passed_over or _SERVICE_LINKS.fullmatch(variable):
             continue
         option = known.get(variable)
         if option is None:
-            hint = did_you_mean(variable, known)
+            hint = did_you_mean(variable, known, prefix=PREFIX)
             raise ConfigError(f"variable {quoted(variable)}: unknown{hint or '; known: ' + ', '.join(sorted(known))}")
         # Manifests and templates leave variables empty to say nothing.
         if text.strip():

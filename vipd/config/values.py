@@ -29,6 +29,10 @@ _ENI_ID = re.compile(r"eni-([0-9a-f]{8}|[0-9a-f]{17})", re.ASCII)
 _REGION = re.compile(r"[a-z]{2,8}(-[a-z]{2,12})+-[0-9]{1,2}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
+_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
+_RESERVED = ipaddress.IPv4Network("240.0.0.0/4")
+"""RFC 6890: the first is a source address at most, the second is nobody's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listen:
@@ -160,6 +164,8 @@ def _useless(address: Address) -> str:
         ("a multicast", address.is_multicast),
         ("a link-local", address.is_link_local),
         ("a broadcast", address == ipaddress.IPv4Address("255.255.255.255")),
+        ("a this-network (0.0.0.0/8)", address in _THIS_NETWORK),
+        ("a reserved (240.0.0.0/4)", address in _RESERVED),
         ("an IPv4-mapped", isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None),
     ):
         if yes:

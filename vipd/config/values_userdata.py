@@ -18,18 +18,18 @@ LONGEST = 1024
 """Characters of a path, URL or image reference: more cannot be meant, and user data has 16 KiB for everything."""
 
 _PINNED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*", re.ASCII)
-_HTTPS = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/\S+?\.whl(#sha256=[0-9a-f]{64})?", re.ASCII)
-_S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/\S+\.whl", re.ASCII)
+_HTTPS = re.compile(r"https://[A-Za-z0-9.-]+(:(?P<port>[0-9]{1,5}))?/[!-~]+?\.whl(#sha256=[0-9a-f]{64})?", re.ASCII)
+_S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[!-~]+\.whl", re.ASCII)
 _FILE = re.compile(r"/[A-Za-z0-9._/+!-]+\.whl", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._/-]*[A-Za-z0-9._-]", re.ASCII)
 _IMAGE = re.compile(
-    r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?)/(?P<path>[a-z0-9][a-z0-9._/-]*)"
+    r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*(:(?P<port>[0-9]{1,5}))?)/(?P<path>[a-z0-9][a-z0-9._/-]*)"
     r"(:(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(@sha256:(?P<digest>[0-9a-f]{64}))?",
     re.ASCII,
 )
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}", re.ASCII)
 _CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
-_ENDPOINT = re.compile(r"https://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?/?", re.ASCII)
+_ENDPOINT = re.compile(r"https://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:(?P<port>[0-9]{1,5}))?/?", re.ASCII)
 
 
 def vip(text: str) -> StaticAddress:
@@ -55,7 +55,9 @@ def wheel(text: str) -> Wheel:
         (_S3, WheelFrom.S3),
         (_FILE, WheelFrom.FILE),
     ):
-        if len(text) <= LONGEST and text.isprintable() and pattern.fullmatch(text):
+        match = pattern.fullmatch(text) if len(text) <= LONGEST else None
+        if match is not None:
+            _check_port(match)
             return Wheel(text, source)
     raise ValueError
 
@@ -65,6 +67,7 @@ def image(text: str) -> Image:
     match = _IMAGE.fullmatch(text) if len(text) <= LONGEST else None
     if match is None or not ("." in match["host"] or ":" in match["host"] or match["host"] == "localhost"):
         raise ValueError
+    _check_port(match)
     if match["digest"] is None and match["tag"] in (None, "latest"):
         raise ValueError("is not pinned: nodes that boot later would run something else")
     return Image(text)
@@ -98,9 +101,17 @@ def cluster(text: str) -> str:
 
 def endpoint(text: str) -> str:
     """An API server's URL."""
-    if len(text) > LONGEST or not _ENDPOINT.fullmatch(text):
+    match = _ENDPOINT.fullmatch(text) if len(text) <= LONGEST else None
+    if match is None:
         raise ValueError
+    _check_port(match)
     return text
+
+
+def _check_port(match: re.Match[str]) -> None:
+    port = match.groupdict().get("port")
+    if port is not None and not 1 <= int(port) <= 65535:
+        raise ValueError("has a port that cannot be: 1 to 65535 can")
 
 
 def certificate_authority(text: str) -> str:

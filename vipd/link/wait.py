@@ -18,6 +18,8 @@ async def wait_for_interface(kernel: KernelLink, names: Sequence[str], timeout_s
     Raises TimeUp after ``timeout_s`` seconds, naming what is missing or down and what is there; LinkError where the
     kernel does not answer.
     """
+    if not _wanting(names, await _links(kernel)):
+        return
     try:
         async with asyncio.timeout(timeout_s), aclosing(kernel.events()) as events:
             async for event in events:

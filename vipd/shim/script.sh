@@ -5,7 +5,8 @@
 #   /app/script.sh initContainers [flag ...]   vipd init
 #   /app/script.sh sidecar [flag ...]          vipd sidecar: follows the pod's addresses; with VIPD_VIP and VIPD_LEASE it elects, too
 #   NODEPORT_IP=ADDR/PREFIX /app/script.sh     vipd host: the address is on every node by user data, and the elected node's
-#                                              ENI gets it; VIPD_LEASE names the Lease (nodeport-ADDR, with '-' for '.' and ':')
+#                                              ENI gets it; VIPD_LEASE names the Lease (nodeport-ADDR in lower case, with
+#                                              '-' for '.' and ':')
 set -eu
 
 refuse() {
@@ -27,7 +28,7 @@ sidecar)
 		refuse "no mode given, and NODEPORT_IP is not set; allowed: 'initContainers', 'sidecar', or NODEPORT_IP=ADDR/PREFIX"
 	fi
 	if [ -z "${VIPD_LEASE-}" ]; then
-		VIPD_LEASE="nodeport-$(printf '%s' "${NODEPORT_IP%%/*}" | tr '.:' '--')"
+		VIPD_LEASE="nodeport-$(printf '%s' "${NODEPORT_IP%%/*}" | tr A-F a-f | tr '.:' '--')"
 		export VIPD_LEASE
 	fi
 	[ $# -eq 0 ] || shift
