@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from vipd.agent.follow_aws import FollowAws
 from vipd.agent.follow_lock import following_lock
 from vipd.agent.follow_witness import FollowTeller
 from vipd.agent.follower import Follower
+from vipd.agent.reloading import Reloading, on_signals
 from vipd.agent.surroundings import Choice
 from vipd.announce.claims import PacketClaims
 from vipd.config import SidecarSettings
@@ -131,7 +132,9 @@ class FollowSide:
         return self._writer
 
 
-async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], stopping: asyncio.Event) -> int:
+async def follow_only(
+    settings: SidecarSettings, argv: Sequence[str], environ: Mapping[str, str], stopping: asyncio.Event
+) -> int:
     """``vipd sidecar`` without VIPs, until told to stop; the exit code."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
@@ -143,12 +146,17 @@ async def follow_only(settings: SidecarSettings, environ: Mapping[str, str], sto
         stack.push_async_callback(kernel.close)
         side = FollowSide(settings, environ, kernel=kernel, registry=registry)
         stack.push_async_callback(side.close)
+
+        def status() -> dict[str, object]:
+            return {"version": __version__, "identity": settings.identity, **side.status()}
+
+        on_signals(Reloading(settings, argv, environ).again, status)
         if settings.listen is not None:
             server = ObserveServer(
                 settings.listen,
                 health=lambda: (True, "the loop turns"),
                 ready=side.ready,
-                status=lambda: {"version": __version__, "identity": settings.identity, **side.status()},
+                status=status,
                 metrics=lambda: generate_latest(registry),
             )
             await server.start()

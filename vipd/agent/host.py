@@ -35,6 +35,7 @@ from vipd.agent.member import (
     warm_announcer,
 )
 from vipd.agent.node_gate import NodeGate
+from vipd.agent.reloading import Reloading, not_yet, on_signals
 from vipd.agent.static_address import StaticAddresses, StaticKernel
 from vipd.announce.claims import PacketClaims
 from vipd.announce.silence import Silence
@@ -67,18 +68,20 @@ def run(settings: HostSettings, argv: Sequence[str], environ: Mapping[str, str])
 async def _run(settings: HostSettings, argv: Sequence[str], environ: Mapping[str, str]) -> int:
     stopping = stop_signals()
     async with AsyncExitStack() as stack:
-        return await until_told(lambda: _prepare(settings, environ, stack), stopping, argv, environ)
+        return await until_told(lambda: _prepare(settings, argv, environ, stack), stopping, argv, environ)
 
 
-async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: AsyncExitStack) -> Member:
+async def _prepare(
+    settings: HostSettings, argv: Sequence[str], environ: Mapping[str, str], stack: AsyncExitStack
+) -> Member:
     """Look at everything the election depends on; raises VipdError with what is wrong, having touched nothing."""
     lock = InstanceLock(f"{settings.namespace}/{settings.lease}")
     lock.acquire()
     stack.callback(lock.close)
     kernel = KernelLink()
     stack.push_async_callback(kernel.close)
-    told = settings
-    settings = await _placed(settings, kernel)
+    reloading = Reloading(settings, argv, environ)
+    settings = await _placed(settings, kernel, reloading)
     names = sorted({vip.interface for vip in settings.vips})
     await wait_for_interface(kernel, names, settings.interface_timeout_s)
     links = {name: link for name in names if (link := await kernel.link(name)) is not None}
@@ -109,7 +112,7 @@ async def _prepare(settings: HostSettings, environ: Mapping[str, str], stack: As
         metrics=metrics,
         teller=teller,
     )
-    return compose(settings, fence, parts, HostSide(settings, aws, node, cni), told=told)
+    return compose(settings, fence, parts, HostSide(settings, aws, node, cni), told=reloading.told)
 
 
 def _gates(settings: HostSettings, kernel: KernelLink, node: NodeGate | None, cni: IpamdGate | None) -> list[Monitor]:
@@ -163,7 +166,7 @@ class HostSide:
         }
 
 
-async def _placed(settings: HostSettings, kernel: KernelLink) -> HostSettings:
+async def _placed(settings: HostSettings, kernel: KernelLink, reloading: Reloading) -> HostSettings:
     """The settings with a real interface, once there is one; until then this node is no candidate, and says so."""
     if not any(vip.interface == AUTO for vip in settings.vips):
         return settings
@@ -179,7 +182,7 @@ async def _placed(settings: HostSettings, kernel: KernelLink) -> HostSettings:
                 return found
             if waiting is None:
                 log.warning("this node is no candidate: %s; looking again every %.0f s", found.detail, LOOK_AGAIN_S)
-                waiting = await Waiting(settings).start()
+                waiting = await Waiting(settings, reloading).start()
             waiting.detail = found.detail
             await asyncio.sleep(LOOK_AGAIN_S)
     finally:
@@ -189,32 +192,38 @@ async def _placed(settings: HostSettings, kernel: KernelLink) -> HostSettings:
 
 
 class Waiting:
-    """The HTTP endpoint of a node that is no candidate: well, ready, and out of the race."""
+    """The HTTP endpoint and the signals of a node that is no candidate: well, ready, and out of the race."""
 
-    def __init__(self, settings: HostSettings) -> None:
+    def __init__(self, settings: HostSettings, reloading: Reloading) -> None:
         self._settings = settings
+        self._reloading = reloading
         self.detail = ""
         self._server: ObserveServer | None = None
 
     async def start(self) -> Waiting:
+        on_signals(self._reloading.again, self._status)
         if self._settings.listen is not None:
             self._server = ObserveServer(
                 self._settings.listen,
                 health=lambda: (True, "the loop turns"),
                 # A cluster has nodes in other zones: their pods are as they are to be, and no rollout waits for them.
                 ready=lambda: (True, f"no candidate: {self.detail}"),
-                status=lambda: {
-                    "version": __version__,
-                    "identity": self._settings.identity,
-                    "state": "no-candidate",
-                    "reason": self.detail,
-                },
+                status=self._status,
                 metrics=lambda: b"",
             )
             await self._server.start()
         return self
 
+    def _status(self) -> dict[str, object]:
+        return {
+            "version": __version__,
+            "identity": self._settings.identity,
+            "state": "no-candidate",
+            "reason": self.detail,
+        }
+
     async def stop(self) -> None:
+        not_yet()
         if self._server is not None:
             await self._server.stop()
 

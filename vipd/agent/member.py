@@ -20,12 +20,14 @@ from vipd.agent.agent import Agent, Monitor
 from vipd.agent.aws import AwsSide, connect_aws
 from vipd.agent.clock import SystemClock
 from vipd.agent.hands import Hands
+from vipd.agent.reloading import LIVE, Reloading, not_yet, on_signals
 from vipd.agent.static_address import StaticKernel
 from vipd.agent.witness import Teller
 from vipd.announce.packet import PacketAnnouncer
 from vipd.checks.make import make_checks
 from vipd.checks.monitor import HealthMonitor
-from vipd.config import MemberSettings, reload
+from vipd.config import MemberSettings
+from vipd.config.check import MIN_FENCE_LEASE_S
 from vipd.config.checkspec import CheckSpec
 from vipd.core import timing
 from vipd.core.model import CallFailed, CallFailure, Fence, LinkState
@@ -38,7 +40,7 @@ from vipd.kube.members import MemberLabels, NodeRef, PodRef
 from vipd.kube.preflight import preflight
 from vipd.link.kernel import kernel_note
 from vipd.observe.http import ObserveServer
-from vipd.observe.logs import fields, set_level
+from vipd.observe.logs import fields
 from vipd.observe.metrics import Metrics
 from vipd.observe.status import ready, status_document
 
@@ -54,9 +56,6 @@ PASSING = frozenset({CallFailure.TIMEOUT, CallFailure.UNREACHABLE, CallFailure.T
 
 CREDENTIALS_S = 60.0
 """How often temporary AWS credentials are looked at, so that a takeover never waits for new ones."""
-
-LIVE_KEYS = frozenset({"priority", "preempt", "lease-duration", "renew-interval", "grace", "log-level"})
-"""What SIGHUP changes at once; everything else needs a restart, and says so."""
 
 
 class Beside(Protocol):
@@ -115,9 +114,7 @@ def stop_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    # Their default is death; an election takes them over once it begins.
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        loop.add_signal_handler(number, log.info, "%s: there is no election here yet, so nothing is done", number.name)
+    not_yet()
     return stopping
 
 
@@ -152,8 +149,8 @@ class Member:
             loop.add_signal_handler(number, self._agent.stop)
         if stopping.is_set():
             self._agent.stop()
-        loop.add_signal_handler(signal.SIGHUP, self._reload, argv, environ)
-        loop.add_signal_handler(signal.SIGUSR1, self._log_state)
+        reloading = Reloading(self._told, argv, environ, live=LIVE, require=self._require)
+        on_signals(lambda: self._reload(reloading), self._status)
         server = None
         if self._settings.listen is not None:
             server = ObserveServer(
@@ -211,45 +208,24 @@ class Member:
         )
         return {**document, "following": None, **(self._beside.status() if self._beside else {})}
 
-    def _log_state(self) -> None:
-        log.info("state on request", extra=fields(status=self._status()))
+    def _require(self, settings: MemberSettings) -> None:
+        """Raises ConfigError: the fence is in force already, whatever the new settings say of it."""
+        require_duration(self._agent.state.config.fence, settings.lease_duration_s)
 
-    def _reload(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
-        try:
-            settings, changed = reload(self._told, argv, environ)
-        except ConfigError as error:
-            log.error("SIGHUP: the new configuration is not used, the old one stays: %s", error)
+    def _reload(self, reloading: Reloading) -> None:
+        if not reloading.again():
             return
-        self._told = settings
-        later = sorted(set(changed) - LIVE_KEYS)
-        if later:
-            log.warning("SIGHUP: these need a restart and stay as they were: %s", ", ".join(later))
-        now = sorted(set(changed) & LIVE_KEYS)
-        self._settings = replace(
-            self._settings,
-            priority=settings.priority,
-            preempt=settings.preempt,
-            lease_duration_s=settings.lease_duration_s,
-            renew_interval_s=settings.renew_interval_s,
-            grace_s=settings.grace_s,
-            log_level=settings.log_level,
-        )
-        set_level(settings.log_level)
-        config = self._agent.state.config
-        if config.fence is Fence.LEASE and settings.lease_duration_s < 2:
-            log.error("SIGHUP: fence lease needs lease-duration >= 2s; %d s is not used", settings.lease_duration_s)
-            return
+        told = reloading.told
         self._agent.reconfigure(
             replace(
-                config,
-                priority=settings.priority,
-                preempt=settings.preempt,
-                duration_s=settings.lease_duration_s,
-                interval_s=settings.renew_interval_s,
-                grace_s=settings.grace_s,
+                self._agent.state.config,
+                priority=told.priority,
+                preempt=told.preempt,
+                duration_s=told.lease_duration_s,
+                interval_s=told.renew_interval_s,
+                grace_s=told.grace_s,
             )
         )
-        log.info("SIGHUP: configuration reloaded; changed: %s", ", ".join(now) or "nothing")
 
 
 def compose(
@@ -413,12 +389,17 @@ def choose_fence(settings: MemberSettings, *, managed: bool) -> Fence:
         raise ConfigError(
             "--fence eni: no ENI is managed (--eni none), so the mapping fences nothing; use --fence lease"
         )
-    if fence is Fence.LEASE and settings.lease_duration_s < 2:
+    require_duration(fence, settings.lease_duration_s)
+    return fence
+
+
+def require_duration(fence: Fence, duration_s: int) -> None:
+    """Raises ConfigError for a Lease that is too short for its fence."""
+    if fence is Fence.LEASE and duration_s < MIN_FENCE_LEASE_S:
         raise ConfigError(
-            f"--lease-duration {settings.lease_duration_s}s: fence lease needs 2s or more, because the kernel's "
+            f"lease-duration {duration_s}s: fence lease needs {MIN_FENCE_LEASE_S}s or more, because the kernel's "
             "address lifetimes are whole seconds"
         )
-    return fence
 
 
 def make_teller(settings: MemberSettings, client: ApiClient, metrics: Metrics) -> Teller:

@@ -42,7 +42,7 @@ def run(settings: SidecarSettings, argv: Sequence[str], environ: Mapping[str, st
 async def _run(settings: SidecarSettings, argv: Sequence[str], environ: Mapping[str, str]) -> int:
     stopping = stop_signals()
     if not settings.vips:
-        return await follow_only(settings, environ, stopping)
+        return await follow_only(settings, argv, environ, stopping)
     async with AsyncExitStack() as stack:
         return await until_told(lambda: _prepare(settings, environ, stack), stopping, argv, environ)
 
