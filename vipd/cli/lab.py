@@ -11,7 +11,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TextIO
 
-from vipd.cli import lab_campaign
+from vipd.cli import common, lab_campaign
+from vipd.cli.lab_flags import require, require_writable, why_not
 from vipd.config.option import did_you_mean, quoted
 from vipd.errors import ConfigError
 from vipd.lab.measure import Timeline
@@ -20,7 +21,6 @@ from vipd.lab.scenarios import SCENARIOS
 from vipd.lab.setting import KUBES, Setting
 
 ALL = "all"
-FENCE_LEASE_MIN_S = 2
 EPILOG = """\
   vipd lab demo                                   a rollout, a lost node and an API outage, live
   vipd lab run node-loss sigterm --rounds 5       play scenarios and check what they promise; exit 1 if one is broken
@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     campaign = actions.add_parser("campaign", help="play random faults and pairs of them, and report what they did")
     up = actions.add_parser("up", help="keep a lab running and play with it by commands")
     listing = actions.add_parser("scenarios", help="list the scenarios with what each promises")
-    run_.add_argument("scenario", nargs="+", metavar="SCENARIO", help=f"names as 'vipd lab scenarios' lists, or {ALL}")
+    which = f"names as 'vipd lab scenarios' lists, or {ALL}: each in which vipd can start with the flags given"
+    run_.add_argument("scenario", nargs="+", metavar="SCENARIO", help=which)
     run_.add_argument("--rounds", type=int, default=1, metavar="N", help="rounds of each scenario, 1 to 10000 (1)")
     lab_campaign.add_arguments(campaign)
     for one in (demo, run_, campaign):
@@ -67,9 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the action; its exit code."""
     if args.action == "scenarios":
-        return _list(args.output)
+        return common.piped(lambda: _list(args.output))
     _check(args)
-    scenarios = _chosen(args.scenario, args.duration_s) if args.action == "run" else []
+    scenarios = _chosen(args.scenario, args.duration_s, args.fence) if args.action == "run" else []
+    _check_outputs(args)
     from vipd.lab import sandbox
 
     code = sandbox.enter(["lab", *args.argv])
@@ -118,16 +120,19 @@ def _list(output: str) -> int:
     return 0
 
 
-def _chosen(names: list[str], duration_s: float | None) -> list[Scenario]:
-    too_short = duration_s is not None and duration_s < FENCE_LEASE_MIN_S
+def _chosen(names: list[str], duration_s: float | None, fence: str | None) -> list[Scenario]:
+    """The scenarios of these names; of all, those in which vipd can start with these flags."""
     if names == [ALL]:
-        return [s for s in SCENARIOS.values() if s.setting.vpc or not too_short]
+        return [s for s in SCENARIOS.values() if not why_not(s.setting, duration_s=duration_s, fence=fence)]
     for name in names:
+        if name == ALL:
+            raise ConfigError(f"scenario '{ALL}': stands alone; allowed: {ALL}, or names of scenarios")
         if name not in SCENARIOS:
             hint = did_you_mean(name, SCENARIOS) or f"; there are {', '.join(SCENARIOS)}, or {ALL}"
             raise ConfigError(f"scenario {quoted(name)}: unknown{hint}")
-        if too_short and not SCENARIOS[name].setting.vpc:
-            raise ConfigError(f"scenario {name}: fence lease needs --lease-duration {FENCE_LEASE_MIN_S} or more")
+        why = why_not(SCENARIOS[name].setting, duration_s=duration_s, fence=fence)
+        if why:
+            raise ConfigError(f"scenario {name}: {why}")
     return [SCENARIOS[name] for name in names]
 
 
@@ -147,9 +152,16 @@ def _check(args: argparse.Namespace) -> None:
     args.ec2_s = _seconds(args, "ec2_latency", "--ec2-latency", low=0, high=30, whole=False)
     if args.action == "campaign":
         lab_campaign.check(args)
-    for path in (getattr(args, "json", None), plot):
+    if args.action in ("campaign", "up"):
+        require(Setting(args.fabric), duration_s=args.duration_s, fence=args.fence)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Last, because it makes files."""
+    for name in ("json", "plot"):
+        path = getattr(args, name, None)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            require_writable(f"--{name}", path)
 
 
 def _seconds(args: argparse.Namespace, key: str, flag: str, *, low: float, high: float, whole: bool) -> float | None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 MINUTES = (0.1, 1440.0)
 SEED_MAX = 2**32 - 1
 STEPS_MAX = 100_000
-FENCE_LEASE_MIN_S = 2
 DESCRIPTION = """\
 Plays every fault of the lab once, then random pairs of them, on running vipd processes under probe traffic.
 After each step one node has to serve and the others to stand by, within the Lease duration, one EC2 call and 20 s;
@@ -40,11 +39,6 @@ def check(args: argparse.Namespace) -> None:
     args.seed = int(_number(args.seed, "--seed", whole=True, low=0, high=SEED_MAX))
     if args.only is not None:
         args.only = int(_number(args.only, "--only", whole=True, low=1, high=STEPS_MAX))
-    by_lease = args.fabric == "bridge" or args.fence == "lease"
-    if by_lease and args.duration_s is not None and args.duration_s < FENCE_LEASE_MIN_S:
-        raise ConfigError(f"fence lease needs --lease-duration {FENCE_LEASE_MIN_S} or more")
-    if args.fabric == "bridge" and args.fence == "eni":
-        raise ConfigError("--fence eni: there are no ENIs on --fabric bridge; allowed is lease")
 
 
 def _number(text: str, flag: str, *, whole: bool, low: float, high: float) -> float:
