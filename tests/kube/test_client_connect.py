@@ -97,6 +97,17 @@ async def test_kubeconfig_of_the_environment_and_of_the_home_are_found(tmp_path:
     await named.close()
 
 
+async def test_in_a_pod_a_context_is_one_of_the_kubeconfig(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(kubeconfig("http://127.0.0.1:1").replace('"x"', '"prod"'))
+    environ = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBECONFIG": str(config)}
+    client = await connect(context="prod", environ=environ, service_account=tmp_path)
+    assert client.configuration.host == "http://127.0.0.1:1"
+    await client.close()
+    with pytest.raises(KubeError, match=r"--context asks for a kubeconfig, and /nowhere does not exist"):
+        await connect(context="prod", environ={**environ, "KUBECONFIG": "/nowhere"}, service_account=tmp_path)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "a: b", "\x00", kubeconfig("http://x").replace('"x"', '"y"', 1), "- 1"]
 )

@@ -95,6 +95,15 @@ def test_in_a_pod_the_namespace_is_its_own(tmp_path: Path) -> None:
     assert default_namespace(environ=environ, service_account=tmp_path) == "prod"
 
 
+def test_in_a_pod_a_context_is_one_of_the_kubeconfig(api: RunningApi, tmp_path: Path) -> None:
+    (tmp_path / "namespace").write_text("of-the-pod\n")
+    environ = {
+        "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+        "KUBECONFIG": str(api.kubeconfig(tmp_path / "kc", namespace="prod")),
+    }
+    assert default_namespace(context="lab", environ=environ, service_account=tmp_path) == "prod"
+
+
 async def test_a_member_is_known_by_the_identity_that_it_tells(tmp_path: Path) -> None:
     told = pod("b", annotations={"vipd.io/identity": "blue/7"})
     async with serving(pages([pod("a"), told]), tmp_path) as (_, client):

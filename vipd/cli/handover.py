@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from vipd.cli import common
@@ -19,6 +20,8 @@ from vipd.config.values import Duration
 from vipd.errors import TimeUp, VipdError
 
 if TYPE_CHECKING:
+    from kubernetes.aio.client import ApiClient
+
     from vipd.operate.handover import Handover
     from vipd.operate.progress import Outcome
 
@@ -59,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and follow it to its end; the exit code.  Raises ConfigError, and VipdError with why it was not done."""
-    common.check_namespace(args)
+    common.check_where(args)
     common.checked(table.LEASE, "argument LEASE", args.lease)
     args.wait_s = common.checked(WAIT, "flag --wait", args.wait)
     if args.to is not None:
@@ -68,14 +71,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    from vipd.kube.connect import connect
-    from vipd.kube.namespace import default_namespace
     from vipd.operate.handover import Handover, Wish
     from vipd.operate.progress import Outcome, Result
 
-    client = await connect(kubeconfig=args.kubeconfig, context=args.context)
-    try:
-        namespace = args.namespace or default_namespace(kubeconfig=args.kubeconfig, context=args.context)
+    async with AsyncExitStack() as stack:
+        try:
+            client, namespace = await _connected(args, stack)
+        except VipdError as error:
+            _print_json(args, args.namespace, None, Outcome(Result.REFUSED, str(error)))
+            raise
         wish = Wish(namespace, args.lease, by=_me(), to=args.to or "", wait_s=args.wait_s, force=args.force)
         handover = Handover(client, wish, say=_quiet if args.output == "json" else _say)
         loop = asyncio.get_running_loop()
@@ -87,8 +91,6 @@ async def _run(args: argparse.Namespace) -> int:
             result = Result.TIME_UP if isinstance(error, TimeUp) else Result.REFUSED
             _print_json(args, namespace, handover, Outcome(result, str(error)))
             raise type(error)(_clean(str(error))) from error
-    finally:
-        await client.close()
     _print_json(args, namespace, handover, outcome)
     if outcome.result is Result.DONE:
         if args.output != "json":
@@ -100,17 +102,28 @@ async def _run(args: argparse.Namespace) -> int:
     raise (TimeUp if outcome.result is Result.TIME_UP else VipdError)(_clean(outcome.reason))
 
 
-def _print_json(args: argparse.Namespace, namespace: str, handover: Handover, outcome: Outcome) -> None:
+async def _connected(args: argparse.Namespace, stack: AsyncExitStack) -> tuple[ApiClient, str]:
+    """A client, and the namespace that is meant.  Raises KubeError."""
+    from vipd.kube.connect import connect
+    from vipd.kube.namespace import default_namespace
+
+    client = await connect(kubeconfig=args.kubeconfig, context=args.context)
+    stack.push_async_callback(client.close)
+    return client, args.namespace or default_namespace(kubeconfig=args.kubeconfig, context=args.context)
+
+
+def _print_json(args: argparse.Namespace, namespace: str | None, handover: Handover | None, outcome: Outcome) -> None:
+    """``handover``: None where the API cannot be used, so that nothing is known."""
     if args.output != "json":
         return
     found: dict[str, Any] = {
         "namespace": namespace,
         "lease": args.lease,
-        "vips": list(handover.vips),
-        "from": handover.holder or None,
+        "vips": list(handover.vips) if handover else [],
+        "from": (handover and handover.holder) or None,
         "to": outcome.successor or None,
-        "asked_for": handover.asked_for or None,
-        "id": handover.request_id,
+        "asked_for": (handover and handover.asked_for) or None,
+        "id": handover.request_id if handover else None,
         "offered_s": _rounded(outcome.offered_s),
         "taken_s": _rounded(outcome.taken_s),
         "moved_s": _rounded(outcome.moved_s),

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType, ModuleType
+from typing import Any
 
 from vipd import __version__
 from vipd.config.flags import Parser
@@ -52,6 +53,11 @@ def kubectl() -> int:
 
 
 def _guarded(prog: str, argv: Sequence[str]) -> int:
+    # Whoever reads our output may know less than all of Unicode.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
     # A container's first process gets no SIGTERM that it does not handle: a pod that is deleted while this one still
     # reads its libraries would wait out its grace period.
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

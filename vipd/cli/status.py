@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show them; the exit code.  Raises ConfigError and KubeError."""
-    common.check_namespace(args)
+    common.check_where(args)
     if args.all_namespaces and args.namespace is not None:
         raise ConfigError("flag --all-namespaces: it excludes --namespace; allowed: one of them")
     if args.lease is not None:

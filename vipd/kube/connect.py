@@ -45,17 +45,20 @@ async def connect(
 ) -> ApiClient:
     """A client for the API that ``kubeconfig`` names, else the pod's ServiceAccount, else KUBECONFIG or ~/.kube/config.
 
+    ``context``: one of a kubeconfig, so that a ServiceAccount is not meant.
     Sends nothing yet.  Raises KubeError where there is no configuration or it cannot be used.  The caller closes
     the client (``await client.close()``).
     """
     from kubernetes.aio.client import ApiClient, Configuration
 
     configuration = Configuration()
-    if kubeconfig is None and environ.get("KUBERNETES_SERVICE_HOST"):
+    if uses_service_account(kubeconfig, context, environ):
         source = f"the pod's ServiceAccount in {service_account}"
         _use_service_account(configuration, environ, service_account)
     else:
         source = kubeconfig_source(kubeconfig, environ)
+        if not _existing(source):
+            raise KubeError(_no_configuration(source, kubeconfig, environ))
         await _use_kubeconfig(configuration, source, context)
     configuration.connection_pool_maxsize = POOL_SIZE
     configuration.retries = None
@@ -97,6 +100,24 @@ async def never_resend(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.
             raise
         raise aiohttp.ClientConnectionError(str(error) or type(error).__name__) from error
     return response
+
+
+def uses_service_account(kubeconfig: str | None, context: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether the pod's ServiceAccount is meant: in a pod, where nobody names a kubeconfig or a context of one."""
+    return kubeconfig is None and context is None and bool(environ.get("KUBERNETES_SERVICE_HOST"))
+
+
+def _no_configuration(source: str, kubeconfig: str | None, environ: Mapping[str, str]) -> str:
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        flag = "--context" if kubeconfig is None else "--kubeconfig"
+        return (
+            f"There is no Kubernetes configuration: {flag} asks for a kubeconfig, and {source} does not exist. "
+            "Set KUBECONFIG to a kubeconfig file, or leave the flag out to be the pod's ServiceAccount."
+        )
+    return (
+        f"There is no Kubernetes configuration: this is no pod, and {source} does not exist. "
+        "Set KUBECONFIG to a kubeconfig file, or run in a pod with a ServiceAccount."
+    )
 
 
 def kubeconfig_source(kubeconfig: str | None, environ: Mapping[str, str]) -> str:
@@ -177,15 +198,8 @@ def _use_service_account(configuration: Configuration, environ: Mapping[str, str
 
 
 async def _use_kubeconfig(configuration: Configuration, source: str, context: str | None) -> None:
-    from kubernetes.aio.config import ConfigException, load_kube_config
-
-    paths = _existing(source)
-    if not paths:
-        raise KubeError(
-            f"There is no Kubernetes configuration: this is no pod, and {source} does not exist. "
-            "Set KUBECONFIG to a kubeconfig file, or run in a pod with a ServiceAccount."
-        )
     import yaml
+    from kubernetes.aio.config import ConfigException, load_kube_config
 
     try:
         loader = await load_kube_config(
@@ -207,7 +221,7 @@ async def _use_kubeconfig(configuration: Configuration, source: str, context: st
             )
         configuration.refresh_api_key_hook = ExecToken(loader)
     elif "tokenFile" in user and "token" not in user:
-        path = Path(user["tokenFile"])
+        path, paths = Path(user["tokenFile"]), _existing(source)
         configuration.refresh_api_key_hook = TokenFile(path if path.is_absolute() else paths[0].parent / path)
 
 

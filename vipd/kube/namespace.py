@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vipd.errors import KubeError
-from vipd.kube.connect import SERVICE_ACCOUNT, kubeconfig_source, own_namespace
+from vipd.kube.connect import SERVICE_ACCOUNT, kubeconfig_source, own_namespace, uses_service_account
 
 DEFAULT = "default"
 
@@ -24,7 +24,7 @@ def default_namespace(
     To be called after ``connect`` with the same arguments, which tells what is wrong with a kubeconfig.
     Raises KubeError where there is no such context.
     """
-    if kubeconfig is None and environ.get("KUBERNETES_SERVICE_HOST"):
+    if uses_service_account(kubeconfig, context, environ):
         return own_namespace(service_account=service_account) or DEFAULT
     from kubernetes.aio.config import ConfigException
     from kubernetes.aio.config.kube_config import list_kube_config_contexts
