@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vipd.doctor.checks import capabilities
-from vipd.doctor.finding import Verdict, as_json, exit_code, fail, ok, table, unknown, warn
+from vipd.agent.host import _nobody_elses
+from vipd.config import load_host
+from vipd.core.model import LocalAddress
+from vipd.doctor.checks import address, capabilities
+from vipd.doctor.finding import Finding, Verdict, as_json, exit_code, fail, ok, table, unknown, warn
 from vipd.doctor.kubeproxy import Config, judge, nodeport_addresses, parse, read
+from vipd.errors import ConfigError
+from vipd.link.kernel import VIPD_PROTO
 
+NOT_OURS = (
+    "VIP 10.0.1.100/32%ens5: the address is on ens5 already, and vipd did not put it there (user data?); allowed: "
+    "--address-mode static, or an address that only vipd adds"
+)
 VIP, VIP6 = ip_address("10.0.1.100"), ip_address("fd00:10:0:1::100")
 
 
@@ -107,6 +117,38 @@ def test_the_capabilities_that_it_takes(bits: str, verdict: str, word: str) -> N
     finding = capabilities(f"Name:\tvipd\nCapEff:\t{bits}\n")
     assert finding.verdict == verdict
     assert word in finding.detail
+
+
+class Interface:
+    """A kernel with the VIP on ens5, by the hand that the protocol number names."""
+
+    def __init__(self, proto: int) -> None:
+        self._proto = proto
+
+    async def addresses(self) -> list[LocalAddress]:
+        return [LocalAddress(address=VIP, prefixlen=32, interface="ens5", proto=self._proto)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "proto", "found"),
+    [
+        ("managed", 0, [fail("address", NOT_OURS)]),
+        ("managed", VIPD_PROTO, []),
+        ("static", 0, [ok("address", "10.0.1.100 is on ens5")]),
+    ],
+)
+async def test_an_address_that_is_there_already_is_found_as_vipd_host_finds_it(
+    mode: str, proto: int, found: list[Finding]
+) -> None:
+    kernel: Any = Interface(proto)
+    settings = load_host(["--vip=10.0.1.100%ens5", "--lease=x", f"--address-mode={mode}"], {})
+    assert await address(settings, kernel) == found
+    refused = ""
+    try:
+        await _nobody_elses(settings, kernel)
+    except ConfigError as error:
+        refused = str(error)
+    assert refused == (NOT_OURS if found == [fail("address", NOT_OURS)] else "")
 
 
 def test_findings_are_lines_or_json_and_only_failures_are_failures() -> None:

@@ -36,7 +36,7 @@ from vipd.agent.member import (
 )
 from vipd.agent.node_gate import NodeGate
 from vipd.agent.reloading import Reloading, not_yet, on_signals
-from vipd.agent.static_address import StaticAddresses, StaticKernel
+from vipd.agent.static_address import StaticAddresses, StaticKernel, by_others, not_ours
 from vipd.announce.claims import PacketClaims
 from vipd.announce.silence import Silence
 from vipd.aws import ipamd
@@ -48,7 +48,7 @@ from vipd.errors import ConfigError
 from vipd.kube.connect import connect
 from vipd.kube.nodes import NodeWatch
 from vipd.kube.services import service_cidrs
-from vipd.link.kernel import VIPD_PROTO, KernelLink
+from vipd.link.kernel import KernelLink
 from vipd.link.lock import InstanceLock
 from vipd.link.wait import wait_for_interface
 from vipd.observe.http import ObserveServer
@@ -230,15 +230,9 @@ class Waiting:
 
 async def _nobody_elses(settings: HostSettings, kernel: KernelLink) -> None:
     """Raises ConfigError in managed mode where the address is on its interface by somebody else's hand."""
-    if settings.address_mode is AddressMode.STATIC:
-        return
-    there = {(a.address, a.interface) for a in await kernel.addresses() if a.proto != VIPD_PROTO}
-    for vip in settings.vips:
-        if (vip.address, vip.interface) in there:
-            raise ConfigError(
-                f"VIP {vip}: the address is on {vip.interface} already, and vipd did not put it there (user data?); "
-                "allowed: --address-mode static, or an address that only vipd adds"
-            )
+    if settings.address_mode is AddressMode.MANAGED:
+        for vip in await by_others(kernel, settings.vips):
+            raise ConfigError(not_ours(vip))
 
 
 def outside_services(settings: HostSettings, cidrs: Sequence[Network]) -> None:

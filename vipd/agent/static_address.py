@@ -13,7 +13,7 @@ from contextlib import aclosing
 from vipd.core.model import BorneAddress, LinkState, Vip
 from vipd.core.ports import AddressCame, AddressGone, LinkChanged, LinkEvent, MonitorResync
 from vipd.errors import LinkError
-from vipd.link.kernel import KernelLink
+from vipd.link.kernel import VIPD_PROTO, KernelLink
 
 AGAIN_S = 1.0
 """Between two looks where the kernel did not answer."""
@@ -94,4 +94,18 @@ def missing(vip: Vip) -> str:
     return (
         f"{vip.address} is not on {vip.interface}, where user data is to put it (vipd userdata writes that); "
         "or let vipd do it: --address-mode managed"
+    )
+
+
+async def by_others(kernel: KernelLink, vips: Sequence[Vip]) -> list[Vip]:
+    """Those that are on their interfaces already by somebody else's hand, which in managed mode none may be."""
+    there = {(a.address, a.interface) for a in await kernel.addresses() if a.proto != VIPD_PROTO}
+    return [vip for vip in vips if (vip.address, vip.interface) in there]
+
+
+def not_ours(vip: Vip) -> str:
+    """What is wrong with one of them, and what to do."""
+    return (
+        f"VIP {vip}: the address is on {vip.interface} already, and vipd did not put it there (user data?); "
+        "allowed: --address-mode static, or an address that only vipd adds"
     )

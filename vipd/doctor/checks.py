@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from vipd.agent.aws import AwsSide
+from vipd.agent.static_address import by_others, has_address, missing, not_ours
 from vipd.aws import ipamd
 from vipd.checks.make import make_checks
 from vipd.config import AddressMode, HostSettings, MemberSettings
@@ -166,12 +167,10 @@ async def _by_tags(aws: AwsSide) -> Finding:
     return ok("vpc-cni", f"{', '.join(sorted(told))} bears the tag {ipamd.NO_MANAGE}=true")
 
 
-async def static_address(settings: HostSettings, kernel: KernelLink) -> list[Finding]:
-    """In static mode: whether user data has done its part."""
-    from vipd.agent.static_address import has_address, missing
-
-    if settings.address_mode is not AddressMode.STATIC:
-        return []
+async def address(settings: HostSettings, kernel: KernelLink) -> list[Finding]:
+    """In static mode: whether user data has done its part; in managed mode: whether it has left that to vipd."""
+    if settings.address_mode is AddressMode.MANAGED:
+        return [fail("address", not_ours(vip)) for vip in await by_others(kernel, settings.vips)]
     return [
         ok("address", f"{vip.address} is on {vip.interface}")
         if await has_address(kernel, vip)

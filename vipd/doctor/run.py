@@ -40,7 +40,7 @@ async def examine(settings: MemberSettings, environ: Mapping[str, str], proc_sta
             vips = [vip.address for vip in settings.vips]
             found += await nodeport_addresses(vips, static=settings.address_mode == "static")
             if not isinstance(placed, Finding):
-                found += await checks.static_address(settings, kernel)
+                found += await checks.address(settings, kernel)
     return found
 
 
