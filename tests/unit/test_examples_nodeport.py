@@ -116,6 +116,20 @@ def test_the_services_choose_the_sample_and_the_readme_names_their_port() -> Non
     assert f"{vip}:{port}" in (EXAMPLES / HOST / "README.md").read_text()
 
 
+def test_the_readme_tells_what_the_old_manifests_need_beside_the_rights() -> None:
+    (role,) = of_kind(HOST, "Role")
+    (lease,) = role["rules"][0]["resourceNames"]
+    text = (EXAMPLES / HOST / "README.md").read_text()
+    assert f"set `VIPD_LEASE={lease}`" in text
+    assert "takes `patch` on `nodes`" in text
+
+
+def test_the_flags_for_an_eni_of_its_own_are_understood_on_every_node() -> None:
+    (flags,) = re.findall(r"`vipd host (--interface IF)`", (EXAMPLES / HOST / "README.md").read_text())
+    container = vipd_container(HOST).spec
+    settings({**container, "args": [*container["args"], *flags.split()]})
+
+
 @pytest.mark.parametrize("name", [scenario.name for scenario in NODEPORTS])
 def test_the_readme_tells_of_every_scenario(name: str) -> None:
     assert f"`{name}`" in README.read_text()

@@ -11,6 +11,7 @@ import yaml
 from manifests import EXAMPLES
 from userdata_nodes import settings
 
+from vipd.lab.topology import HOST_RIGHTS
 from vipd.userdata import render
 
 FOLDER = EXAMPLES / "nodeport" / "userdata"
@@ -50,6 +51,19 @@ def test_the_role_is_for_the_lease_and_namespace_of_the_commands() -> None:
         of_nodes["metadata"]["name"],
     )
     assert binding["subjects"] == for_nodes["subjects"]
+
+
+def test_the_rights_are_what_vipd_host_asks_for_without_a_pod() -> None:
+    """On a bare host the Node bears the labels that elsewhere the pod bears."""
+    (shown,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    granted = {
+        (verb, what)
+        for document in yaml.safe_load_all(shown)
+        for rule in document.get("rules", ())
+        for what in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == HOST_RIGHTS - {("patch", "pods")} | {("patch", "nodes")}
 
 
 def printed(name: str) -> str:
