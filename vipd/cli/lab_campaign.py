@@ -19,8 +19,9 @@ SEED_MAX = 2**32 - 1
 STEPS_MAX = 100_000
 DESCRIPTION = """\
 Plays every fault of the lab once, then random pairs of them, on running vipd processes under probe traffic.
-After each step one node has to serve and the others to stand by, within the Lease duration, one EC2 call and 20 s;
-judged are two owners, acts of a member that the Lease does not name, and addresses or mappings left behind.
+After each step one node has to serve and the others to stand by, within the Lease duration, one EC2 call and 20 s
+(and up to 10 s for a vipd that has to start); judged are two owners, acts of a member that the Lease does not name or
+that has offered it, addresses or mappings left behind, and processes that end by themselves.
 Exit code 1 when any of these was found.  The seed decides faults, targets and times, not what the machine does.
 """
 
