@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,12 +36,54 @@ async def test_a_vip_bears_the_protocol_number_a_lifetime_and_the_flags(lan: Lan
     message = (await lan.addresses())[text(vip)]
     assert message.get("proto") == VIPD_PROTO
     assert 28 <= message.get("cacheinfo")["ifa_valid"] <= 30
-    assert 28 <= message.get("cacheinfo")["ifa_preferred"] <= 30
+    preferred = message.get("cacheinfo")["ifa_preferred"]
+    assert preferred == 0 if vip.address.version == 6 else 28 <= preferred <= 30
     flags = message.get("flags")
     assert flags & NOPREFIXROUTE
     assert not flags & TENTATIVE
     assert bool(flags & NODAD) == (vip.address.version == 6)
     assert message["scope"] == 0
+
+
+@pytest.mark.parametrize(
+    ("vip", "own", "neighbour"),
+    [(V4, "10.0.1.11/24", "10.0.1.12"), (V6, "fd00:10:0:1::11/64", "fd00:10:0:1::12")],
+    ids=["ipv4", "ipv6"],
+)
+async def test_a_vip_answers_and_can_be_bound_but_nothing_begins_from_it(
+    lan: Lan, kernel: KernelLink, vip: Vip, own: str, neighbour: str
+) -> None:
+    nodad = NODAD if vip.address.version == 6 else 0
+    address, _, prefixlen = own.partition("/")
+    await lan.ipr.addr("add", index=await lan.index(), address=address, prefixlen=int(prefixlen), flags=nodad)
+    there = lan.neighbour.ipr
+    await there.addr(
+        "add", index=await lan.neighbour.index("net1"), address=neighbour, prefixlen=int(prefixlen), flags=nodad
+    )
+    for _ in range(2):  # added, and refreshed
+        await kernel.put(vip, valid_s=30)
+        assert text(vip) in await lan.addresses()
+        assert source_towards(neighbour) == address
+    family = socket.AF_INET if vip.address.version == 4 else socket.AF_INET6
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as mine,
+        lan.neighbour.open(family, socket.SOCK_DGRAM) as theirs,
+    ):
+        mine.bind((str(vip.address), 0))
+        mine.settimeout(2)
+        theirs.settimeout(2)
+        theirs.sendto(b"?", mine.getsockname()[:2])
+        question, asker = mine.recvfrom(1)
+        mine.sendto(b"!", asker)
+        assert (question, theirs.recvfrom(1)[1][0]) == (b"?", str(vip.address))
+
+
+def source_towards(destination: str) -> str:
+    """The source address that the kernel gives to a socket that nobody bound."""
+    family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as unbound:
+        unbound.connect((destination, 9))
+        return str(unbound.getsockname()[0])
 
 
 @EACH_FAMILY

@@ -212,6 +212,14 @@ async def _same_address(ipr: AsyncIPRoute, vip: Vip, index: int) -> list[Any]:
 
 
 async def _replace(ipr: AsyncIPRoute, vip: Vip, index: int, valid_s: int) -> None:
+    """Add or refresh it so that this node's own connections do not begin from it.
+
+    While the VPC maps it elsewhere (between here and EC2's OK, and while yielding) it drops what has this source.
+    IPv6 source selection would take it on a tie, because the newest address is the first: one whose preferred lifetime
+    is over (deprecated, RFC 6724 rule 3) is taken only where there is no other, and answers and is bound as before.
+    IPv4 knows nothing of the kind, and takes the first address that is there, or the one whose subnet has the gateway:
+    the VIP only where it was on the interface before its own address, by a route without a source or such a gateway.
+    """
     await ipr.addr(
         "replace",
         index=index,
@@ -219,5 +227,5 @@ async def _replace(ipr: AsyncIPRoute, vip: Vip, index: int, valid_s: int) -> Non
         prefixlen=vip.prefixlen,
         proto=VIPD_PROTO,
         flags=_NOPREFIXROUTE | (_NODAD if vip.address.version == 6 else 0),
-        IFA_CACHEINFO={"ifa_preferred": valid_s, "ifa_valid": valid_s},
+        IFA_CACHEINFO={"ifa_preferred": 0 if vip.address.version == 6 else valid_s, "ifa_valid": valid_s},
     )
