@@ -166,7 +166,9 @@ class Follower:
         renamed = (
             isinstance(event, LinkChanged) and event.link is not None and event.name not in self.surroundings.links
         )
-        if renamed or not isinstance(event, AddressCame | AddressGone | LinkChanged):
+        # IPv4 bears an address once for each prefix length: one of them went.
+        still_there = isinstance(event, AddressGone) and bears(event.address)
+        if renamed or still_there or not isinstance(event, AddressCame | AddressGone | LinkChanged):
             # Of a link that is renamed the kernel tells no addresses.
             await self._resync()
         elif self.surroundings.take_in(event):
