@@ -17,6 +17,7 @@ from vipd.aws.discovery import (
     already_there,
     check_fits,
     eni_for,
+    find_eni,
     find_region,
     match_eni,
 )
@@ -61,6 +62,37 @@ def test_the_mac_decides_even_where_two_enis_share_a_subnet() -> None:
 def test_an_unknown_mac_falls_back_to_the_subnet_of_the_interfaces_addresses() -> None:
     found = match_eni([OTHER, A], interface="net1", mac="de:ad:00:00:00:01", addresses=[ip("fe80::1"), ip("10.0.1.11")])
     assert found is A
+
+
+class Listing:
+    """IMDS that lists these, one list an answer; the last one for ever."""
+
+    def __init__(self, *answers: list[Eni]) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+
+    async def enis(self) -> dict[str, Eni]:
+        answer = self._answers[min(self.asked, len(self._answers) - 1)]
+        self.asked += 1
+        return {eni.mac: eni for eni in answer}
+
+
+async def test_an_eni_that_is_listed_only_when_asked_again_goes_before_another_one_of_its_subnet() -> None:
+    imds = Listing([A, OTHER], [A, OTHER, TWIN])
+    found = await find_eni(imds, interface="net2", mac=TWIN.mac, vips=[vip("10.0.1.100")])  # type: ignore[arg-type]
+    assert found is TWIN
+
+
+async def test_a_mac_that_is_not_listed_when_asked_again_is_left_to_the_subnet() -> None:
+    imds = Listing([A, OTHER])
+    found = await find_eni(imds, interface="net1", mac=UNKNOWN_MAC, vips=[vip("10.0.1.100")])  # type: ignore[arg-type]
+    assert (found, imds.asked) == (A, 2)
+
+
+async def test_a_mac_that_is_listed_is_asked_for_once() -> None:
+    imds = Listing([A, TWIN])
+    found = await find_eni(imds, interface="net1", mac=A.mac, vips=[vip("10.0.1.100")])  # type: ignore[arg-type]
+    assert (found, imds.asked) == (A, 1)
 
 
 def test_an_interface_without_addresses_is_matched_by_the_subnet_of_its_vip() -> None:

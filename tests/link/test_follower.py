@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -21,18 +22,23 @@ from vipd.link.kernel import KernelLink
 
 OURS = ip_address("10.0.1.80")
 ENI = Eni(id="eni-1", mac=MAC, subnet_cidrs=(ip_network("10.0.1.0/24"),))
+TWIN = replace(ENI, id="eni-2", mac="02:00:00:00:01:1a")
+"""In the same subnet, behind another interface."""
 
 
 class Aws:
-    """IMDS that knows ``known``, and no EC2."""
+    """IMDS that lists ``known``, and ``later`` too from the question ``late`` on; and no EC2."""
 
     def __init__(self) -> None:
-        self.known = {ENI.mac: ENI}
+        self.known: list[Eni] = [ENI]
+        self.later: list[Eni] = []
+        self.late = 0
         self.asked = 0
 
     async def enis(self) -> dict[str, Eni]:
         self.asked += 1
-        return dict(self.known)
+        listed = [*self.known, *(self.later if self.asked >= self.late else [])]
+        return {eni.mac: eni for eni in listed}
 
     async def mover(self) -> Any:
         raise AwsError("no EC2 here")
@@ -105,3 +111,34 @@ async def test_an_address_with_two_prefix_lengths_is_followed_until_both_are_gon
     assert following.targets == {str(OURS): ENI.id, "10.0.1.81": ENI.id}
     await lan.delete_address(str(OURS), 24)
     await following.until(lambda: str(OURS) not in following.targets)
+
+
+async def test_an_interface_that_is_there_before_its_eni_is_listed_does_not_get_another_one_of_its_subnet(
+    lan: Lan, following: Following
+) -> None:
+    aws = following.aws
+    aws.known, aws.later, aws.late = [TWIN], [ENI], 2
+    await lan.add_address(str(OURS), 24)
+    await following.until(lambda: bool(following.assigned))
+    assert set(following.assigned) == {ENI.id}
+
+
+async def test_an_eni_that_is_listed_much_later_gets_its_addresses_back(lan: Lan, following: Following) -> None:
+    aws = following.aws
+    aws.known, aws.later, aws.late = [TWIN], [ENI], 4
+    await lan.add_address(str(OURS), 24)
+    await following.until(lambda: following.targets == {str(OURS): TWIN.id})
+    await following.until(lambda: ENI.id in following.assigned[-1:])
+    assert following.targets == {str(OURS): ENI.id}
+
+
+async def test_a_mac_that_imds_never_lists_is_that_of_the_only_eni_in_the_subnet_after_a_second_question(
+    lan: Lan, following: Following
+) -> None:
+    following.aws.known = [TWIN]
+    before = asyncio.get_running_loop().time()
+    await lan.add_address(str(OURS), 24)
+    await following.until(lambda: bool(following.assigned))
+    assert following.assigned == [TWIN.id]
+    assert following.aws.asked >= 2
+    assert asyncio.get_running_loop().time() - before < 0.5

@@ -7,7 +7,6 @@ Nothing is polled but IMDS, which has no events.  Whatever fails is a standing o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -50,7 +49,7 @@ LATE_S = 0.5
 """A timer so late was frozen: addresses may have left, so the kernel is looked at before anything is sent."""
 
 MAPPING_TIMEOUT_S = 1.0
-ENIS_FIRST_S, ENIS_SILENT_S, ENIS_MOST_S = 0.3, 5.0, 60.0
+ENIS_FIRST_S, ENIS_SILENT_S, ENIS_MOST_S = 0.2, 5.0, 60.0
 """Pauses between two questions for the ENIs while IMDS is silent, or does not explain an address: the first one, and
 the longest ones."""
 
@@ -209,7 +208,8 @@ class Follower:
             target = self._enis.target(link, local.address, named=named)
             if target is not None:
                 targets[local.address] = target
-            if target is None or (not target.eni and target.standing is not Standing.OUTSIDE):
+            unknown = target is None or (not target.eni and target.standing is not Standing.OUTSIDE)
+            if unknown or not self._enis.settled(link):
                 unexplained.add((link.mac, local.address))
         self._explain(frozenset(unexplained))
         return targets
@@ -235,11 +235,12 @@ class Follower:
                 log.warning("%s", problem)
             told = problem
             self._look()
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(pause_s):
                     await self._new_question.wait()
-                    pause_s = ENIS_FIRST_S
-            pause_s = min(ENIS_SILENT_S if problem else ENIS_MOST_S, pause_s * 2)
+                pause_s = ENIS_FIRST_S
+            except TimeoutError:
+                pause_s = min(ENIS_SILENT_S if problem else ENIS_MOST_S, pause_s * 2)
         self._asking_enis = False
 
     async def _keep_warm(self) -> None:

@@ -2,13 +2,17 @@
 
 An interface's MAC names its ENI: host interfaces bear the ENI's own, and ipvlan children bear their parent's.  macvlan
 children and some host-device set-ups bear a MAC that IMDS does not know; there the subnet decides, and where two ENIs
-share a subnet nothing decides: guessing moves the VIP to an ENI that drops its packets.
+share a subnet nothing decides: guessing moves the VIP to an ENI that drops its packets.  For the same reason the subnet
+decides only where IMDS, asked once more, does not list the MAC either: an ENI that is just being attached is listed
+after its interface is there.
 
 What EC2 would refuse for certain is refused here, before anything is touched.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +23,9 @@ from vipd.errors import AwsError, ConfigError
 
 RESERVED_AT_START = 4
 """Network, router, DNS and one kept by AWS, and the last one too (Amazon VPC User Guide, "Subnet CIDR blocks")."""
+
+UNLISTED_S = 0.2
+"""IMDS is asked again so long after it did not list a MAC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,10 @@ async def find_eni(
         return Eni(id=eni_id, mac=mac.lower(), subnet_cidrs=tuple(subnet_cidrs))
     if eni_id is not None:
         return _named(known, eni_id)
+    if by_mac(known, mac) is None:
+        await asyncio.sleep(UNLISTED_S)
+        with contextlib.suppress(ImdsError):
+            known = list((await imds.enis()).values())
     return match_eni(known, interface=interface, mac=mac, addresses=addresses, vips=vips)
 
 
@@ -104,8 +115,8 @@ def match_eni(
 
     Link-local addresses say nothing and are left out.  Raises ConfigError where none or several fit.
     """
-    if (by_mac := _by_mac(enis, mac)) is not None:
-        return by_mac
+    if (named := by_mac(enis, mac)) is not None:
+        return named
     own = [a for a in addresses if not a.is_link_local]
     candidates = _in_subnets(enis, own) or _in_subnets(enis, [v.address for v in vips])
     if len(candidates) == 1:
@@ -123,13 +134,18 @@ def match_eni(
     )
 
 
+def by_mac(enis: Iterable[Eni], mac: str) -> Eni | None:
+    """The one of ``enis`` that bears this MAC."""
+    return next((eni for eni in enis if eni.mac == mac.lower()), None)
+
+
 def eni_for(enis: Collection[Eni], *, mac: str, address: Address) -> Eni | NotFound:
     """The one of ``enis`` that is to have one address of an interface with this MAC.
 
     By the MAC; else by the address: the ENI whose primary it is or whose prefix has it, or the only one in whose
     subnet it is.  What EC2 would refuse for certain is no match.
     """
-    eni = _by_mac(enis, mac)
+    eni = by_mac(enis, mac)
     if eni is None:
         candidates = [e for e in enis if already_there(e, address)] or _in_subnets(enis, [address])
         if not candidates:
@@ -211,10 +227,6 @@ def _named(enis: Collection[Eni], eni_id: str) -> Eni:
             return eni
     seen = "; ".join(_described(e) for e in enis) or "none"
     raise ConfigError(f"--eni {eni_id}: not an ENI of this node; allowed are those in IMDS: {seen}")
-
-
-def _by_mac(enis: Iterable[Eni], mac: str) -> Eni | None:
-    return next((eni for eni in enis if eni.mac == mac.lower()), None)
 
 
 def _in_subnets(enis: Iterable[Eni], addresses: Collection[Address]) -> list[Eni]:
