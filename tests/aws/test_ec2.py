@@ -6,6 +6,7 @@ import ipaddress
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from aiohttp import web
 from aws_servers import Scripted, ec2_done, now
 
 from vipd.aws.ec2 import Ec2
+from vipd.aws.ipamd import tagged_no_manage
+from vipd.aws.mapping import DescribeMapping
 from vipd.aws.mover import Ec2Mover
 from vipd.aws.slim import MODELS, OPERATIONS, write
-from vipd.core.model import AssignVerdict, Eni
+from vipd.core.model import AssignVerdict, Eni, Mapped
 from vipd.errors import AwsError
 
-VIP4 = ipaddress.ip_address("10.0.1.100")
+VIP4, VIP6 = ipaddress.ip_address("10.0.1.100"), ipaddress.ip_address("fd00:10:0:1::100")
 MINE = Eni(id="eni-0000000000000000a", mac="02:00:00:00:01:0a")
 
 
@@ -65,6 +68,53 @@ async def test_a_silent_credential_source_is_waited_for_no_longer_than_said(
     with pytest.raises(AwsError, match=r"no answer within 0\.3 s"):
         await Ec2("us-east-2").check_credentials(timeout_s=0.3)
     assert now() - started < 3
+
+
+@pytest.mark.parametrize("printed", ["no JSON", "{}", '{"Version": 1}', "[]"])
+async def test_a_credential_process_that_prints_what_it_should_not_is_one_line(
+    printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    command = tmp_path / "print"
+    command.write_text(f"#!/bin/sh\necho '{printed}'\n")
+    command.chmod(0o700)
+    config.write_text(f"[default]\ncredential_process = {command}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with pytest.raises(AwsError, match="AWS: cannot prepare calls to EC2: ") as told:
+        await Ec2("us-east-2").warm()
+    assert "\n" not in str(told.value)
+
+
+async def test_a_config_file_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text("no section\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(AwsError, match="AWS: cannot prepare calls to EC2: ConfigParseError"):
+        await Ec2("us-east-2").warm()
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with RLIMIT_NPROC, or pids.max of the cgroup."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.usefixtures("credentials", "no_threads")
+async def test_a_thread_that_cannot_be_started_is_no_end_but_tried_again() -> None:
+    ec2 = Ec2("us-east-2")
+    mover = Ec2Mover(ec2)
+    with pytest.raises(AwsError, match="can't start new thread"):
+        await mover.warm()
+    outcomes = await mover.assign(MINE, [VIP4, VIP6], right_until=lambda: now() + 5)
+    assert [(o.address, o.verdict, o.code) for o in outcomes] == [
+        (VIP4, AssignVerdict.RETRY, "no-thread"),
+        (VIP6, AssignVerdict.RETRY, "no-thread"),
+    ]
+    assert await DescribeMapping(ec2).read(MINE, [VIP4], timeout_s=1) == {VIP4: Mapped.UNKNOWN}
+    assert await tagged_no_manage(ec2, MINE) is None
 
 
 @pytest.mark.usefixtures("credentials")

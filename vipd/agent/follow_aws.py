@@ -66,6 +66,8 @@ class FollowAws:
             await (await self.mover()).warm()
         except VipdError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no reason to end an election beside
+            return f"AWS: cannot prepare calls to EC2: {type(error).__name__}: {error}"
         return ""
 
     async def close(self) -> None:

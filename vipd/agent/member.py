@@ -323,13 +323,20 @@ def health_monitor(settings: MemberSettings, specs: Sequence[CheckSpec]) -> Heal
 
 
 async def _keep_credentials(aws: AwsSide) -> None:
-    """Renew temporary credentials before they end; a failure is told, and tried again."""
+    """Renew temporary credentials before they end; a failure is told once, and tried again."""
+    complained = ""
     while True:
         await asyncio.sleep(CREDENTIALS_S)
+        problem = ""
         try:
             await aws.mover.warm()
         except AwsError as error:
-            log.warning("%s", error)
+            problem = str(error)
+        except Exception as error:  # noqa: BLE001 - a task that ended would renew nothing any more, and nobody would know
+            problem = f"AWS credentials cannot be renewed: {type(error).__name__}: {error}"
+        if problem and problem != complained:
+            log.warning("%s", problem)
+        complained = problem
 
 
 async def reach_api(client: ApiClient, settings: MemberSettings, *, keeps: bool) -> None:

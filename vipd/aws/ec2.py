@@ -37,6 +37,8 @@ READ_TIMEOUT_S = 5.0
 POOL = 4
 """Connections kept: IPv4, IPv6, a describing reader, and one in place of a stuck one."""
 
+_DETAIL_CHARS = 500
+
 
 class Ec2:
     """Holds the client; every blocking method says so, and belongs into a worker thread."""
@@ -97,10 +99,12 @@ class Ec2:
                 f"AWS credentials: no answer within {timeout_s:g} s from the credential source; check that the pod "
                 "reaches IMDS, the Pod Identity agent (169.254.170.23) or sts.<region>"
             ) from None
+        except OSError as error:
+            raise _cannot_prepare(error) from error
 
     def _resolve_credentials(self) -> None:
         with self._lock:
-            session = self._new_session()
+            session = self._told(self._new_session)
         credentials = self._told(session.get_credentials)
         if credentials is None:
             self.forget()
@@ -109,12 +113,11 @@ class Ec2:
         self._told(credentials.get_frozen_credentials)
 
     def _told(self, work: Any) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             return work()
-        except (BotoCoreError, ClientError, OSError) as error:
-            raise AwsError(f"AWS: cannot prepare calls to EC2: {type(error).__name__}: {error}") from error
+        except Exception as error:
+            # Credentials fail in many ways: what a command printed is no JSON, what STS answered is no XML.
+            raise _cannot_prepare(error) from error
 
     def _new_session(self) -> Session:
         if self._session is None:
@@ -142,6 +145,11 @@ class Ec2:
         client.meta.events.register("before-send.ec2", _before_send)
         _gate_new_connections(client)
         return client
+
+
+def _cannot_prepare(error: Exception) -> AwsError:
+    told = " ".join(str(error).split())[:_DETAIL_CHARS]
+    return AwsError(f"AWS: cannot prepare calls to EC2: {type(error).__name__}: {told}")
 
 
 def _before_send(**_: object) -> None:

@@ -112,7 +112,8 @@ async def tagged_no_manage(ec2: Ec2, eni: Eni) -> bool | None:
     try:
         async with asyncio.timeout(DESCRIBE_S):
             tags = await in_daemon_thread(lambda: calls.tags(eni.id), name="tags")
-    except TimeoutError:
+    except OSError:
+        # Out of time, or no thread can be started.
         return None
     return None if isinstance(tags, Refusal) else tags.get(NO_MANAGE) == "true"
 

@@ -60,12 +60,12 @@ class DescribeMapping:
         """See ``MappingReader.read``."""
         until = time.clock_gettime(time.CLOCK_BOOTTIME) + timeout_s
         calls = Calls(self._ec2, Gate(lambda: until))
-        job = in_daemon_thread(lambda: calls.addresses(eni.id), name="describe")
         self.last_refusal = None
         try:
             async with asyncio.timeout(timeout_s):
-                found = await job
-        except TimeoutError:
+                found = await in_daemon_thread(lambda: calls.addresses(eni.id), name="describe")
+        except OSError:
+            # Out of time, or no thread can be started.
             return dict.fromkeys(addresses, Mapped.UNKNOWN)
         if isinstance(found, Refusal):
             self.last_refusal = found

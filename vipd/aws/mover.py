@@ -124,18 +124,24 @@ class Ec2Mover:
         jobs, calls = [], {4: Calls(self._ec2, gate), 6: Calls(self._ec2, gate)}
         for version in (4, 6):
             part = [a for a in addresses if a.version == version]
-            if part:
-                begin = functools.partial(work[version], calls[version], part, report)
-                job = in_daemon_thread(begin, name=f"{kind}-ipv{version}")
-                self._open[job] = _Job(gate, kind, frozenset(part))
-                job.add_done_callback(lambda done: self._open.pop(done, None))
-                jobs.append(job)
+            begin = functools.partial(work[version], calls[version], part, report)
+            try:
+                if part:
+                    jobs.append(self._start(begin, _Job(gate, kind, frozenset(part)), name=f"{kind}-ipv{version}"))
+            except OSError as error:
+                results.update((a, Assigned(a, AssignVerdict.RETRY, "no-thread", str(error))) for a in part)
         try:
             await _while_right_lasts(jobs, gate)
         finally:
             under_way = {version: each.under_way for version, each in calls.items()}
             gate.close()
         return [results.get(a) or _right_over(a, _open_call(under_way[a.version])) for a in addresses]
+
+    def _start(self, begin: Callable[[], None], what: _Job, *, name: str) -> asyncio.Future[None]:
+        job = in_daemon_thread(begin, name=name)
+        self._open[job] = what
+        job.add_done_callback(lambda done: self._open.pop(done, None))
+        return job
 
     def _in_the_way(self, addresses: Sequence[Address], kind: _Kind) -> list[asyncio.Future[None]]:
         return [f for f, job in self._open.items() if job.kind is kind and not job.addresses.isdisjoint(addresses)]

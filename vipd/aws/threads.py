@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,7 +23,8 @@ NAME_PREFIX = "vipd-aws"
 def in_daemon_thread(work: Callable[[], T], *, name: str) -> asyncio.Future[T]:
     """Run ``work`` in a new daemon thread; the future bears its result or its exception.
 
-    The future may be abandoned or cancelled: the thread goes on to its end and its result is dropped.
+    The future may be abandoned or cancelled: the thread goes on to its end and its result is dropped.  Raises OSError
+    where no thread can be started (a limit of processes is reached): that passes, and is no bug.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -48,7 +50,10 @@ def in_daemon_thread(work: Callable[[], T], *, name: str) -> asyncio.Future[T]:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name=f"{NAME_PREFIX}-{name}", daemon=True).start()
+    try:
+        threading.Thread(target=run, name=f"{NAME_PREFIX}-{name}", daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"{error} (is a limit of processes or of memory reached?)") from error
     return future
 
 
