@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aws_servers import Scripted, ec2_done, now
+from aws_servers import Scripted, ec2_done, ec2_error, now
 
 from vipd.aws.ec2 import Ec2
 from vipd.aws.ipamd import tagged_no_manage
 from vipd.aws.mapping import DescribeMapping
 from vipd.aws.mover import Ec2Mover
 from vipd.aws.slim import MODELS, OPERATIONS, write
+from vipd.aws.verdicts import OUTDATED
 from vipd.core.model import AssignVerdict, Eni, Mapped
 from vipd.errors import AwsError
 
@@ -57,6 +58,28 @@ async def test_credentials_that_come_later_are_used_by_the_next_attempt(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
     (second,) = await mover.assign(MINE, [VIP4], right_until=lambda: now() + 5)
     assert second.verdict is AssignVerdict.OK
+
+
+@pytest.mark.parametrize("code", sorted(OUTDATED - {"NoCredentialsError"}))
+async def test_credentials_of_a_file_that_ec2_no_longer_takes_are_read_again(
+    code: str, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take_the_second(request: web.Request) -> web.Response:
+        return await obey(request) if "Credential=SECOND/" in request.headers["Authorization"] else ec2_error(code)
+
+    def rotate(key: str) -> None:
+        shared.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = not-a-secret\n")
+
+    shared = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", scripted.url)
+    scripted.handler = take_the_second
+    mover = Ec2Mover(Ec2("us-east-2"))
+    rotate("FIRST")
+    (first,) = await mover.assign(MINE, [VIP4], right_until=lambda: now() + 5)
+    rotate("SECOND")
+    (second,) = await mover.assign(MINE, [VIP4], right_until=lambda: now() + 5)
+    assert (first.code, first.verdict, second.verdict) == (code, AssignVerdict.NOT_ALLOWED, AssignVerdict.OK)
 
 
 async def test_a_silent_credential_source_is_waited_for_no_longer_than_said(

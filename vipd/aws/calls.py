@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from vipd.aws.ec2 import Ec2
 from vipd.aws.gate import Gate, RightOver
-from vipd.aws.verdicts import GarbledAnswer, Refusal, classify
+from vipd.aws.verdicts import OUTDATED, GarbledAnswer, Refusal, classify
 from vipd.core.model import Address, AssignVerdict
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Calls:
             if isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), RightOver):
                 return _not_sent(operation)
             refusal = classify(error)
-            if refusal.code == "NoCredentialsError":
+            if refusal.code in OUTDATED:
                 self._ec2.forget()
             return refusal
         finally:

@@ -66,7 +66,7 @@ class Ec2:
             return self._client
 
     def forget(self) -> None:
-        """Drop the client: one that was built without credentials never looks for them again."""
+        """Drop the client: one that has credentials of a file, or none, never looks for them again."""
         with self._lock:
             self._session = self._client = None
 
@@ -123,10 +123,11 @@ class Ec2:
         if self._session is None:
             import botocore.session
 
-            self._session = botocore.session.get_session()
+            session = botocore.session.get_session()
             # The small model of the package, unless the operator names another: AWS_DATA_PATH, or data_path.
-            named = self._session.get_config_variable("data_path")
-            self._session.set_config_variable("data_path", os.pathsep.join(filter(None, (named, str(MODELS)))))
+            named = session.get_config_variable("data_path")
+            session.set_config_variable("data_path", os.pathsep.join(filter(None, (named, str(MODELS)))))
+            self._session = session
         return self._session
 
     def _build(self, session: Session) -> EC2Client:

@@ -140,6 +140,20 @@ CREDENTIAL_ERRORS = (
     "InvalidConfigError",
     "UnknownCredentialError",
 )
+OUTDATED = frozenset(
+    {
+        "NoCredentialsError",
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "UnrecognizedClientException",
+    }
+)
+"""Codes after which the credentials are to be looked for anew: they may be others by now, and botocore keeps what it
+found in the environment or a file, or that it found nothing, for as long as its session lives."""
+
 SETTING_ERRORS = ("NoRegionError", "InvalidRegionError", "ParamValidationError", "UnknownEndpointError")
 
 BARE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
