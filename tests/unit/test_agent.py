@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from types import SimpleNamespace
 
 import pytest
 
 from vipd.agent.clock import JumpDetector, SystemClock
 from vipd.agent.hands import Hands
+from vipd.agent.member import _own_macs
 from vipd.agent.witness import role_of
 from vipd.core import messages as m
 from vipd.core.model import Assigned, AssignVerdict, BorneAddress, Eni, LinkState, Mapped, Vip
@@ -110,6 +113,7 @@ class Shell:
             announcer=self.announcer,
             metrics=Metrics(namespace="ns", lease="vip"),
             enis=ENIS,
+            macs={"net1": ENIS["net1"].mac},
             reader=self.aws,  # type: ignore[arg-type]
             mover=self.aws,  # type: ignore[arg-type]
         )
@@ -228,6 +232,36 @@ async def test_frames_are_built_anew_only_when_a_mac_changes():
         await shell.settle()
     shell.hands.link_changed("net1", None)
     assert shell.announcer.warmed == 2
+
+
+async def test_an_interface_that_came_back_in_front_of_another_eni_is_not_up_until_it_has_its_own_again():
+    shell = Shell()
+    other = LinkState("net1", 1, True, "02:00:00:00:00:09")
+    shell.hands.link_changed("net1", replace(other, mac=ENIS["net1"].mac))
+    assert shell.hands.link_seen() == m.LinkSeen(up=True)
+    shell.hands.link_changed("net1", None)
+    assert shell.hands.link_seen() == m.LinkSeen(up=False, detail="interface net1 is gone")
+    shell.hands.link_changed("net1", other)
+    detail = "net1 now bears another MAC (02:00:00:00:00:09) than eni-1; restart vipd"
+    assert shell.hands.link_seen() == m.LinkSeen(up=False, detail=detail)
+    shell.hands.link_changed("net1", replace(other, mac=ENIS["net1"].mac))
+    assert shell.hands.link_seen() == m.LinkSeen(up=True)
+    await shell.settle()
+
+
+async def test_a_mac_that_never_was_the_enis_may_become_another():
+    shell = Shell()
+    for mac in ("06:00:00:00:00:01", "06:00:00:00:00:02"):
+        shell.hands.link_changed("net2", LinkState("net2", 2, True, mac))
+        assert shell.hands.link_seen() == m.LinkSeen(up=True)
+    await shell.settle()
+
+
+def test_a_mac_counts_as_the_enis_where_imds_told_it_and_the_interface_bears_it():
+    own, child = ENIS["net1"], replace(ENIS["net2"], primary=ip_address("10.0.2.11"))
+    enis = {"net1": own, "net2": child, "net3": replace(own, primary=ip_address("10.0.1.11"))}
+    links = {name: LinkState(name, 1, True, own.mac) for name in enis}
+    assert _own_macs(SimpleNamespace(enis=enis), links) == {"net3": own.mac}  # type: ignore[arg-type]
 
 
 async def test_what_must_never_happen_is_told_and_not_swallowed():

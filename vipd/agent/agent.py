@@ -28,7 +28,6 @@ from vipd.core.messages import (
     Exit,
     HealthSeen,
     LeaseWatched,
-    LinkSeen,
     Note,
     ProbeAddresses,
     PutAddresses,
@@ -113,7 +112,7 @@ class Agent:
         left_over = frozenset(b.vip.address for b in found)
         lease_s = self.state.config.duration_s
         outlives = bool(found) and all(b.valid_s is None or b.valid_s > lease_s for b in found)
-        seen = self._link_seen()
+        seen = hands.link_seen()
         self._step(Begin(left_over=left_over, link_up=seen.up, outlives_lease=outlives))
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch())
@@ -254,10 +253,10 @@ class Agent:
         elif isinstance(event, LinkChanged):
             if any(vip.interface == event.name for vip in hands.vips):
                 hands.link_changed(event.name, event.link)
-                self._events.put_nowait(self._link_seen())
+                self._events.put_nowait(hands.link_seen())
         elif isinstance(event, MonitorResync):
             await self._look_at_links()
-            self._events.put_nowait(self._link_seen())
+            self._events.put_nowait(hands.link_seen())
             there = {(b.vip.address, b.vip.interface) for b in await hands.kernel.borne()}
             for vip in hands.vips:
                 if (vip.address, vip.interface) not in there:
@@ -269,11 +268,3 @@ class Agent:
 
     def _health_seen(self, healthy: bool, detail: str) -> None:
         self._events.put_nowait(HealthSeen(healthy=healthy, detail=detail))
-
-    def _link_seen(self) -> LinkSeen:
-        for name, link in self._hands.links.items():
-            if link is None:
-                return LinkSeen(up=False, detail=f"interface {name} is gone")
-            if not link.up:
-                return LinkSeen(up=False, detail=f"interface {name} is down")
-        return LinkSeen(up=True)

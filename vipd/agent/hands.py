@@ -21,6 +21,7 @@ from vipd.core.messages import (
     Event,
     LeaseRead,
     LeaseWrote,
+    LinkSeen,
     MappingSeen,
     Probed,
     PutAddresses,
@@ -55,11 +56,15 @@ class Hands:
         announcer: Announcer,
         metrics: Metrics,
         enis: Mapping[str, Eni] | None = None,
+        macs: Mapping[str, str] | None = None,
         reader: MappingReader | None = None,
         mover: Mover | None = None,
         claims: ClaimWatch | None = None,
     ) -> None:
-        """``enis``: the ENI of each VIP interface; empty, with no reader and mover, where none is managed."""
+        """``enis``: the ENI of each VIP interface; empty, with no reader and mover, where none is managed.
+
+        ``macs``: the MAC of that ENI, for each interface that bore it at the start.
+        """
         self.vips = tuple(vips)
         self.clock = clock
         self.store = store
@@ -70,6 +75,7 @@ class Hands:
         self._announcer = announcer
         self._metrics = metrics
         self._enis = dict(enis or {})
+        self._macs = dict(macs or {})
         self._reader = reader
         self._mover = mover
         self._post: Callable[[Event], None] = lambda event: None
@@ -223,6 +229,19 @@ class Hands:
         before, self.links[name] = self.links.get(name), link
         if link is not None and (before is None or before.mac != link.mac):
             self._spawn(self._warm(link))
+
+    def link_seen(self) -> LinkSeen:
+        """Whether the VIPs can be served over their interfaces, and what is wrong with the first that cannot."""
+        for name, link in self.links.items():
+            if link is None:
+                return LinkSeen(up=False, detail=f"interface {name} is gone")
+            if not link.up:
+                return LinkSeen(up=False, detail=f"interface {name} is down")
+            if link.mac != self._macs.get(name, link.mac):
+                # Made anew in front of another ENI: the calls would go on naming the former one.
+                detail = f"{name} now bears another MAC ({link.mac}) than {self._enis[name].id}; restart vipd"
+                return LinkSeen(up=False, detail=detail)
+        return LinkSeen(up=True)
 
     async def _warm(self, link: LinkState) -> None:
         try:

@@ -249,6 +249,7 @@ def compose(
         announcer=parts.announcer,
         metrics=parts.metrics,
         enis=aws.enis if aws else None,
+        macs=_own_macs(aws, parts.links) if aws else None,
         reader=aws.reader if aws else None,
         mover=aws.mover if aws else None,
         claims=parts.claims,
@@ -278,6 +279,15 @@ def compose(
         aws=aws,
         beside=beside,
     )
+
+
+def _own_macs(aws: AwsSide, links: Mapping[str, LinkState]) -> dict[str, str]:
+    """By interface: the MAC of its ENI, where the interface bears it (a macvlan's is its own).
+
+    An ENI without a primary address is one of which IMDS told nothing: it has the interface's MAC for want of another.
+    """
+    told = {name: eni.mac for name, eni in aws.enis.items() if eni.primary is not None}
+    return {name: mac for name, mac in told.items() if name in links and links[name].mac == mac}
 
 
 def _election(settings: MemberSettings, fence: Fence, parts: Parts) -> ElectionConfig:
