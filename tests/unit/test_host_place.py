@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from vipd.agent import host_place
 from vipd.agent.host import outside_services
 from vipd.agent.host_place import NoPlace, choose
+from vipd.aws.imds import ImdsError
 from vipd.config import load_host
 from vipd.core.model import Eni, LinkState, Vip
-from vipd.errors import ConfigError
+from vipd.errors import ConfigError, LinkError
 
 
 def eni(letter: str, device: int, *cidrs: str) -> Eni:
@@ -84,3 +86,42 @@ def test_a_vip_that_kubernetes_may_give_to_a_service_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"172\.20\.3\.4 is in the service CIDR 172\.20\.0\.0/16") as refused:
         outside_services(settings, [ipaddress.ip_network("172.20.0.0/16")])
     assert refused.value.exit_code == 2
+
+
+class Failing:
+    """A kernel and an IMDS that fail as told."""
+
+    def __init__(self, *, kernel: str = "", imds: str = "") -> None:
+        self.kernel, self.imds = kernel, imds
+
+    async def links(self) -> list[LinkState]:
+        if self.kernel:
+            raise LinkError(self.kernel)
+        return LINKS
+
+    async def enis(self) -> dict[str, Eni]:
+        if self.imds:
+            raise ImdsError(self.imds)
+        return {PRIMARY.mac: PRIMARY}
+
+
+async def test_a_node_that_waits_goes_on_waiting_whatever_fails_and_tells_it_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(host_place, "START_S", 0.0)
+    settings = load_host(["--vip", "10.0.1.100", "--lease", "vip"], {"POD_NAMESPACE": "lab"})
+    before = "no ENI of this node is in the subnet"
+    for failing, word in (
+        (Failing(imds="IMDS is silent"), "IMDS is silent"),
+        (Failing(kernel="no netlink"), "netlink"),
+    ):
+        for _ in range(3):
+            found = await host_place.place_again(settings, failing, failing, before)  # type: ignore[arg-type]
+            assert isinstance(found, NoPlace)
+            assert word in found.detail
+            before = found.detail
+    assert [caplog.text.count(word) for word in ("IMDS is silent", "no netlink")] == [1, 1]
+    well = Failing()
+    found = await host_place.place_again(settings, well, well, before)  # type: ignore[arg-type]
+    assert not isinstance(found, NoPlace)
+    assert found.interface == "ens5"

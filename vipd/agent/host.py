@@ -18,7 +18,7 @@ from vipd import __version__
 from vipd.agent.agent import Monitor
 from vipd.agent.aws import AwsSide
 from vipd.agent.gates import Gates
-from vipd.agent.host_place import NoPlace, place
+from vipd.agent.host_place import NoPlace, place, place_again
 from vipd.agent.ipamd_gate import IpamdGate, managed_sentence
 from vipd.agent.member import (
     Member,
@@ -174,7 +174,10 @@ async def _placed(settings: HostSettings, kernel: KernelLink, reloading: Reloadi
     waiting: Waiting | None = None
     try:
         while True:
-            found = await place(settings, imds, await kernel.links())
+            if waiting is None:
+                found = await place(settings, imds, await kernel.links())
+            else:
+                found = await place_again(settings, imds, kernel, waiting.detail)
             if not isinstance(found, NoPlace):
                 log.info(
                     "interface %s is the one for %s", found.interface, ", ".join(str(v.address) for v in found.vips)

@@ -7,6 +7,7 @@ traffic is for the first of them, so the lowest device number is taken.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,10 @@ from vipd.aws.imds import Imds, ImdsError
 from vipd.config import HostSettings
 from vipd.config.table_host import AUTO
 from vipd.core.model import Eni, LinkState, Vip
-from vipd.errors import AwsError, ConfigError
+from vipd.errors import AwsError, ConfigError, LinkError
+from vipd.link.kernel import KernelLink
+
+log = logging.getLogger("vipd")
 
 START_S = 5.0
 """How long a start waits for IMDS, which may be late on a node that boots."""
@@ -43,6 +47,19 @@ async def place(settings: HostSettings, imds: Imds, links: Sequence[LinkState]) 
     vips = tuple(replace(v, interface=found) if v.interface == AUTO else v for v in settings.vips)
     eni_ids = {found if name == AUTO else name: eni for name, eni in settings.eni_ids.items()}
     return replace(settings, vips=vips, interface=found, eni_ids=eni_ids)
+
+
+async def place_again(settings: HostSettings, imds: Imds, kernel: KernelLink, before: str) -> HostSettings | NoPlace:
+    """``place`` for a node that waits: what fails then is a reason to go on waiting, and is told where it is new.
+
+    ``before``: why it has waited so far.  Raises ConfigError as ``place`` does.
+    """
+    try:
+        return await place(settings, imds, await kernel.links())
+    except (AwsError, LinkError) as error:
+        if str(error) != before:
+            log.warning("this node is no candidate still: %s", error)
+        return NoPlace(str(error))
 
 
 async def _enis(imds: Imds) -> Collection[Eni]:
