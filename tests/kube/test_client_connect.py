@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import os
 import ssl
 import stat
 import subprocess
@@ -151,29 +152,102 @@ def plugin(tmp_path: Path, url: str, script: str) -> str:
     return str(tmp_path / "with-plugin")
 
 
-async def test_a_credential_plugin_is_run_again_in_the_background(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connect_module, "EXEC_CHECK_S", 0.0)
-    soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    credential: dict[str, Any] = {
+def credential(tmp_path: Path, *, minutes: int) -> str:
+    """The part of a plugin's script that gives the token "run1", then "run2" and so on, each good for so long."""
+    soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    document: dict[str, Any] = {
         "apiVersion": "client.authentication.k8s.io/v1beta1",
         "kind": "ExecCredential",
         "status": {"token": "COUNT", "expirationTimestamp": soon},
     }
-    script = f"""echo x >> {tmp_path}/runs
-echo '{json.dumps(credential)}' | sed "s/COUNT/run$(wc -l < {tmp_path}/runs)/" """
-    async with serving(lambda r: r.answer(200, LEASE), tmp_path) as (server, _):
-        client = await connect(kubeconfig=plugin(tmp_path, server.url, script))
-        store = KubeLeases(client, namespace="default", name="vip")
-        for _ in range(40):
+    return f"""echo x >> {tmp_path}/runs
+run=$(wc -l < {tmp_path}/runs)
+if [ "$run" = "$(cat {tmp_path}/hangs 2>/dev/null)" ]; then echo $$ > {tmp_path}/pid; exec sleep 60; fi
+echo '{json.dumps(document)}' | sed "s/COUNT/run$run/" """
+
+
+async def reads_until(store: KubeLeases, server: FaultyApi, bearer: str) -> None:
+    """Read the Lease until a request bears this token."""
+    async with asyncio.timeout(10):
+        while not server.requests or server.requests[-1].headers["authorization"] != f"Bearer {bearer}":
             await store.read(timeout_s=1)
-            await asyncio.sleep(0.05)
-            if server.requests[-1].headers["authorization"] == "Bearer run2":
-                break
-        await client.close()
+            await asyncio.sleep(0.03)
+
+
+async def test_a_credential_plugin_is_run_again_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect_module, "EXEC_CHECK_S", 0.0)
+    async with serving(lambda r: r.answer(200, LEASE), tmp_path) as (server, _):
+        client = await connect(kubeconfig=plugin(tmp_path, server.url, credential(tmp_path, minutes=1)))
+        await reads_until(KubeLeases(client, namespace="default", name="vip"), server, "run2")
+        await closed(client)
     assert server.requests[0].headers["authorization"] == "Bearer run1"
-    assert server.requests[-1].headers["authorization"] == "Bearer run2"
+
+
+async def test_a_credential_plugin_that_hangs_is_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connect_module, "EXEC_CHECK_S", 0.0)
+    monkeypatch.setattr(connect_module, "PLUGIN_S", 0.5)
+    (tmp_path / "hangs").write_text("2")
+    async with serving(lambda r: r.answer(200, LEASE), tmp_path) as (server, _):
+        client = await connect(kubeconfig=plugin(tmp_path, server.url, credential(tmp_path, minutes=1)))
+        await reads_until(KubeLeases(client, namespace="default", name="vip"), server, "run3")
+        await closed(client)
+    assert "The credential plugin did not answer within 0.5 s; it will be started again." in caplog.text
+    assert not await alive((tmp_path / "pid").read_text())
+
+
+async def test_a_credential_plugin_that_hangs_at_start_is_told_and_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect_module, "PLUGIN_S", 0.5)
+    (tmp_path / "hangs").write_text("1")
+    with pytest.raises(KubeError, match=r"The credential plugin that the kubeconfig .* did not answer within 0\.5 s"):
+        await connect(kubeconfig=plugin(tmp_path, "http://127.0.0.1:1", credential(tmp_path, minutes=1)))
+    assert not await alive((tmp_path / "pid").read_text())
+
+
+async def alive(pid: str) -> bool:
+    """Whether the process is there still, a moment after it was killed."""
+    for _ in range(50):
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+async def closed(client: Any) -> None:
+    """Close the client once its plugin runs no more: the test's loop outlives no process."""
+    task = client.configuration.refresh_api_key_hook._task
+    await client.close()
+    await asyncio.gather(*[task] if task else [])
+
+
+async def test_a_token_that_is_refused_before_its_end_is_renewed_but_not_for_ever_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect_module, "EXEC_CHECK_S", 0.3)
+    taken = "run2"
+
+    async def answer(request: Request) -> None:
+        known = request.headers["authorization"] == f"Bearer {taken}"
+        await (request.answer(200, LEASE) if known else request.answer(401, {"message": "Unauthorized"}))
+
+    async with serving(answer, tmp_path) as (server, _):
+        client = await connect(kubeconfig=plugin(tmp_path, server.url, credential(tmp_path, minutes=60)))
+        store = KubeLeases(client, namespace="default", name="vip")
+        await reads_until(store, server, "run2")
+        assert isinstance(await store.read(timeout_s=1), LeaseView)
+        taken = "none"
+        for _ in range(30):
+            await store.read(timeout_s=1)
+            await asyncio.sleep(0.03)
+        await closed(client)
+    assert 3 <= len((tmp_path / "runs").read_text().split()) <= 6
 
 
 async def test_a_credential_plugin_that_fails_is_told_at_start(tmp_path: Path) -> None:

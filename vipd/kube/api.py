@@ -122,6 +122,11 @@ class Api:
         # The limits are the caller's asyncio.timeout; aiohttp rounds its own up to whole seconds beyond 5 s.
         reply = await self._client.call_api(*request, _request_timeout=aiohttp.ClientTimeout(total=None))
         response: aiohttp.ClientResponse = reply.response
+        if response.status == 401:
+            # Who gives the token may have a new one (vipd.kube.connect.ExecToken).
+            refused = getattr(self._client.configuration.refresh_api_key_hook, "refused", None)
+            if refused is not None:
+                refused()
         return response
 
     def lost(self, what: str, error: Exception) -> CallFailed:

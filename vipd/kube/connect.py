@@ -7,11 +7,12 @@ The token is read anew for each request.  Bound ServiceAccount tokens are replac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ POOL_SIZE = 8
 
 EXEC_CHECK_S = 30.0
 """How often the age of a credential plugin's token is looked at, in seconds."""
+
+PLUGIN_S = 30.0
+"""How long a credential plugin may take, in seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +161,12 @@ class TokenFile:
 class ExecToken:
     """A token from a credential plugin (``aws eks get-token``): renewed in the background well before it expires.
 
-    The plugin is another process that may take seconds; a renewal of the Lease never waits for it.
+    The plugin is another process that may take seconds, or hang; a renewal of the Lease never waits for it.
     """
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._looked_at = asyncio.get_running_loop().time()
+        self._looked_at = self._refused_at = asyncio.get_running_loop().time()
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self, configuration: Configuration) -> None:
@@ -173,12 +177,56 @@ class ExecToken:
         self._looked_at = now
         self._task = asyncio.create_task(self._renew(configuration), name="kubernetes-credential-plugin")
 
+    def refused(self) -> None:
+        """The API does not take the token (401): start the plugin at the next request, whatever the token's age.
+
+        No more often than every EXEC_CHECK_S: it may be the API that is wrong.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at >= EXEC_CHECK_S:
+            self._refused_at, self._looked_at = now, float("-inf")
+            # The loader runs the plugin where it knows of no expiry.
+            vars(self._loader).pop("exec_plugin_expiry", None)
+
     async def _renew(self, configuration: Configuration) -> None:
         # The loader runs the plugin only within five minutes of the expiry, and logs its failures.
-        await self._loader.load_from_exec_plugin()
+        try:
+            async with asyncio.timeout(PLUGIN_S):
+                await self._loader.load_from_exec_plugin()
+        except TimeoutError as error:
+            _end_plugin(error)
+            log.warning("The credential plugin did not answer within %g s; it will be started again.", PLUGIN_S)
+            return
         token = getattr(self._loader, "token", None)
         if token:
             configuration.api_key["BearerToken"] = token
+
+
+def _end_plugin(error: TimeoutError) -> None:
+    """Kill the plugin that was waited for in vain; what it has started itself is left to its own end.
+
+    The loader gives nobody its process, but the cancelled call still bears it.  One that is found no more is left, too.
+    """
+    trace = error.__cause__.__traceback__ if error.__cause__ else None
+    while trace is not None:
+        for value in list(trace.tb_frame.f_locals.values()):
+            if isinstance(value, asyncio.subprocess.Process) and value.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    value.kill()
+        trace = trace.tb_next
+
+
+async def _answered(loading: Awaitable[Any], source: str) -> Any:
+    """The loader, once it has credentials.  Raises KubeError where the plugin does not answer in time."""
+    try:
+        async with asyncio.timeout(PLUGIN_S):
+            return await loading
+    except TimeoutError as error:
+        _end_plugin(error)
+        raise KubeError(
+            f"The credential plugin that the kubeconfig {source} names did not answer within {PLUGIN_S:g} s; "
+            "run its command by hand to see why."
+        ) from error
 
 
 def _use_service_account(configuration: Configuration, environ: Mapping[str, str], directory: Path) -> None:
@@ -202,8 +250,8 @@ async def _use_kubeconfig(configuration: Configuration, source: str, context: st
     from kubernetes.aio.config import ConfigException, load_kube_config
 
     try:
-        loader = await load_kube_config(
-            source, context=context, client_configuration=configuration, persist_config=False
+        loader = await _answered(
+            load_kube_config(source, context=context, client_configuration=configuration, persist_config=False), source
         )
     except (ConfigException, OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise KubeError(f"The kubeconfig {source} cannot be used: {' '.join(str(error).split())}") from error
