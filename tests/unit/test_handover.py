@@ -429,6 +429,22 @@ def test_an_address_that_is_deleted_in_an_outage_is_back_at_once(seconds):
     assert alone.state.phase is Phase.HOLDING
 
 
+def test_what_an_earlier_run_left_is_not_put_back_when_its_lifetime_is_over():
+    world = settled()
+    active, standby = pair(world)
+    world.kill(active.name)
+    world.run(5)
+    assert world.active() == [standby.name]
+    again = world.join(active.name, left_over=True)
+    world.run(1)
+    assert again.state.phase is Phase.YIELDING
+    again.address_until = float("-inf")
+    world.tell(again, m.AddressLost(VIP))
+    world.run(1)
+    assert not world.bears(again)
+    assert again.state.phase is Phase.STANDBY
+
+
 def test_a_shorter_duration_ends_the_right_early_from_the_moment_it_is_sent():
     world = settled("a", duration_s=15, interval_s=5.0)
     alone = world.members["a"]

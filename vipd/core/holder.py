@@ -180,9 +180,13 @@ def on_address_lost(t: Turn, event: AddressLost) -> None:
 
 
 def _answer_on(t: Turn) -> None:
-    """A quiet bearer lost an address before its lifetime ended: the VPC delivers here still, so it is put back."""
+    """A quiet bearer lost an address before its lifetime ended: the VPC delivers here still, so it is put back.
+
+    Not what an earlier run left and this one does not refresh: its lifetime is over.
+    """
     s = t.state
-    if s.fence is Fence.ENI and t.now < s.address.lives_until and s.doubt_since is None:
+    refreshed = s.address.put_due_at is not None
+    if refreshed and s.fence is Fence.ENI and t.now < s.address.lives_until and s.doubt_since is None:
         t.address(put_due_at=t.now)
         plumb_rules(t)
 
