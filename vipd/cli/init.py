@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 
-from vipd.config import load_init, table, table_init
+from vipd.config import load_init, table_init
 from vipd.config.flags import add_arguments as add_options
 from vipd.errors import VipdError
 
@@ -15,7 +15,8 @@ log = logging.getLogger("vipd")
 
 EPILOG = """\
 Every flag has a variable (named in brackets) and a key in the --config file, named as the flag without '--'.
-Flag beats variable beats file. An empty variable says nothing; what is meant for vipd sidecar is passed over.
+Flag beats variable beats file. An empty variable says nothing; an option that init has not, but vipd sidecar
+has, is passed over there.
 
   vipd init
   vipd init --interface net1 --interface net2 --timeout 2m
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the table."""
     parser.usage = "%(prog)s [--interface IF ...] [flag ...]"
     parser.epilog = EPILOG
-    add_options(parser, (*table_init.INIT_OPTIONS, table.CONFIG))
+    add_options(parser, (*table_init.INIT_OPTIONS, table_init.CONFIG))
 
 
 def run(args: argparse.Namespace) -> int:

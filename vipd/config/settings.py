@@ -173,7 +173,7 @@ def load_init(flags: argparse.Namespace, environ: Mapping[str, str]) -> InitSett
 
     Raises ConfigError that names where a wrong value came from.
     """
-    given = gather(flags, environ, INIT_OPTIONS, table.CONFIG, others=table.SIDECAR_OPTIONS)
+    given = gather(flags, environ, INIT_OPTIONS, table_init.CONFIG, others=table.SIDECAR_OPTIONS)
     interfaces = given.all(table_init.INTERFACE)
     eni_mode, eni_ids = _eni(given, interfaces[0] if len(interfaces) == 1 else "net1")
     if eni_mode is EniMode.NONE:

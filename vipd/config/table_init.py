@@ -79,3 +79,5 @@ INIT_OPTIONS: tuple[Option[Any], ...] = (
     table.LOG_LEVEL,
 )
 """All but ``--config``, which only says where more of them are."""
+
+CONFIG: Option[str] = replace(table.CONFIG, help="a YAML file with the same options, named as the flags without '--'")
