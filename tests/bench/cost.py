@@ -85,7 +85,9 @@ async def init() -> bool:
                 print(done.said)
                 return True
             calls = stage.calls(done.began_at)
-            took.append(done.ended_at - done.began_at - sum(call.ended_at - call.started_at for call in calls))
+            # Those of IPv4 and of IPv6 are under way at the same time.
+            ec2_s = max(call.ended_at for call in calls) - min(call.started_at for call in calls)
+            took.append(done.ended_at - done.began_at - ec2_s)
     print(f"vipd init {median(took):.2f} s besides the EC2 call (median of {INITS}; {min(took):.2f}-{max(took):.2f})")
     return median(took) > MAX_INIT_S
 
