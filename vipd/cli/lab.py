@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for one in (run_, campaign, up):
         one.add_argument("--lease-duration", metavar="SECONDS", help="Lease duration, whole seconds (3)")
         one.add_argument("--ec2-latency", metavar="SECONDS", help="how long an EC2 call takes (0.4)")
-        one.add_argument("--fence", choices=("eni", "lease"), help="fence for vipd (as the network has it, for which the promises are)")
+        one.add_argument(
+            "--fence",
+            choices=("eni", "lease"),
+            help="fence for vipd (as the network has it, for which the promises are)",
+        )
     for one in (campaign, up):
         one.add_argument("--family", choices=("4", "6", "46"), default="4", help="address families of the VIPs (4)")
         one.add_argument("--fabric", choices=("vpc", "bridge"), default="vpc", help="VPC, or a plain L2 segment (vpc)")
