@@ -191,6 +191,13 @@ def test_writes_that_all_conflict_are_not_sent_as_fast_as_the_api_answers():
     assert alone.requests - before < 80
 
 
+def test_who_lost_a_take_reads_at_once_when_it_loses_another():
+    world = settled("a", "b", "c", "d")
+    refused = [mm for mm in world.members.values() if mm.requests and mm.name not in world.active()]
+    assert refused
+    assert all(mm.state.lease.conflicts == 0 for mm in world.members.values())
+
+
 def test_a_holder_killed_after_its_offer_is_replaced_at_once():
     world = settled()
     active, standby = pair(world)

@@ -117,6 +117,9 @@ def observe(t: Turn, view: LeaseView, *, read_sent_at: float | None = None) -> N
 def _learn(t: Turn, view: LeaseView) -> None:
     lease = t.state.lease
     _count(t, view)
+    if lease.view is None or view.resource_version != lease.view.resource_version:
+        # What a write conflicted with is known now.
+        t.lease(conflicts=0)
     t.lease(view=view, known=True, absent=False, learned_at=t.now)
     if lease.view is None or (lease.view.holder, lease.view.transitions) != (view.holder, view.transitions):
         t.set(successor_moved_at=None)
@@ -230,7 +233,7 @@ def _written(t: Turn, event: LeaseWrote, view: LeaseView) -> None:
     released = event.kind is WriteKind.RELEASE
     known = t.state.lease.view
     overtaken = known is not None and not t.state.lease.absent and known.newer_than(view)
-    t.lease(unsettled=False, conflicts=0, wrote_at=t.now, failing="", my_content=None if released else view.content)
+    t.lease(unsettled=False, wrote_at=t.now, failing="", my_content=None if released else view.content)
     if not overtaken:
         _learn(t, view)
     elif not released and not t.names_me:

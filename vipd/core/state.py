@@ -85,7 +85,7 @@ class LeaseSide:
     failing: str = ""
     """How the last write failed; empty after one that did not."""
     conflicts: int = 0
-    """Writes in a row that were refused for their base."""
+    """Writes in a row that were refused for their base, although nothing newer was to be read."""
     unsettled: bool = False
     """A write of mine ended unknown or refused: read before the next one that is not a renewal."""
 
